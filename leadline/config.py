@@ -1,0 +1,275 @@
+"""`leadline.yaml`: what people declare. Every error names the path of the key and the way to mend it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from leadline.durations import Duration
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. The text names the file, the path of each key, and what would be right."""
+
+
+class Part(BaseModel):
+    """A part of the configuration: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Topics(Part):
+    predictions: str = "leadline.predictions"
+    labels: str = "leadline.labels"
+    changes: str = "leadline.changes"
+    digests: str = "leadline.digests"
+    alerts: str = "leadline.alerts"
+    rejected: str = "leadline.rejected"
+
+
+class Security(Part):
+    """TLS and SASL for Kafka. Values may be `${ENVIRONMENT_VARIABLE}`."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_location: Path | None = None
+    certificate_location: Path | None = None
+    key_location: Path | None = None
+    key_password: SecretStr | None = None
+
+    def librdkafka(self) -> dict[str, Any]:
+        """The same as configuration of librdkafka; holds secrets, so never log it."""
+        values: dict[str, Any] = {
+            "security.protocol": self.protocol,
+            "sasl.mechanism": self.mechanism,
+            "sasl.username": self.username,
+            "sasl.password": self.password.get_secret_value() if self.password else None,
+            "ssl.ca.location": str(self.ca_location) if self.ca_location else None,
+            "ssl.certificate.location": str(self.certificate_location) if self.certificate_location else None,
+            "ssl.key.location": str(self.key_location) if self.key_location else None,
+            "ssl.key.password": self.key_password.get_secret_value() if self.key_password else None,
+        }
+        return {name: value for name, value in values.items() if value is not None and value != "PLAINTEXT"}
+
+
+class Kafka(Part):
+    bootstrap_servers: str = "127.0.0.1:9092"
+    group: str = "leadline"
+    topics: Topics = Topics()
+    partitions: int = Field(default=4, ge=1, le=1024, description="used when Leadline creates the topics")
+    replication_factor: int = Field(default=1, ge=1, le=7)
+    session_timeout: Duration = 30.0
+    max_message_bytes: int = Field(default=1_048_576, ge=1024, description="larger input is rejected as `oversized`")
+    security: Security = Security()
+
+
+class Redis(Part):
+    url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    prefix: str = "leadline"
+
+
+class Join(Part):
+    """How a label finds its prediction. All in event time."""
+
+    delay_window: Duration = Field(default=48 * 3600.0, gt=0, le=31 * 86400, description="a label counts up to this long after its prediction")
+    early_tolerance: Duration = Field(default=300.0, ge=0, description="how much earlier than its prediction a label may be stamped")
+    late_retention: Duration | None = Field(default=None, ge=0, description="how long past the window a row is kept to tell `late` from `orphan`; default: a quarter of the window")
+    cache_rows: int = Field(default=1_000_000, ge=1000, description="rows a worker keeps in memory per partition; the rest is read from Redis")
+    max_future: Duration = Field(default=300.0, gt=0, description="a timestamp further ahead of the broker's clock is rejected")
+    max_jump: Duration = Field(default=3600.0, gt=0, description="one event further ahead than this does not move the watermark; three in a row do")
+
+    @property
+    def kept_past_window(self) -> float:
+        return self.delay_window / 4 if self.late_retention is None else self.late_retention
+
+
+class Panes(Part):
+    pane: Duration = Field(default=10.0, ge=0.1, le=3600, description="length of the shortest span a rule looks at")
+    longest_span: Duration = Field(default=2 * 86400.0, description="how far back a rule looks")
+    max_segment_values: int = Field(default=30, ge=1, description="per model; the rest is pooled as `other`")
+    sample_per_second: float = Field(default=200.0, gt=0, description="values a second and stream for the sequential detectors")
+    idle_after: Duration = Field(default=30.0, gt=0, description="processing time after which a silent partition no longer holds the clock")
+
+
+class Limits(Part):
+    """Effect sizes that matter (statistics.md's table). Past them *and* past the noise floor a signal fires."""
+
+    warn: float
+    critical: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Limits:
+        if self.critical < self.warn:
+            raise ValueError(f"critical ({self.critical}) must not be below warn ({self.warn})")
+        return self
+
+
+class Rules(Part):
+    """One default rule for each signal. `false_alarms` is the budget: pages that noise alone may cause in a month and model."""
+
+    false_alarms_per_month: float = Field(default=1.0, gt=0)
+    minimum_rows: int = Field(default=30, ge=5)
+    minimum_per_class: int = Field(default=20, ge=2)
+    hold: Duration = Field(default=0.0, ge=0, description="a signal must fire this long before its incident opens")
+    resolve_after: Duration | None = Field(default=None, description="quiet time before an incident resolves; default: the span that raised it")
+    psi: Limits = Limits(warn=0.1, critical=0.2)
+    score_psi: Limits = Limits(warn=0.1, critical=0.2)
+    null_rate: Limits = Limits(warn=0.02, critical=0.05)
+    invalid_rate: Limits = Limits(warn=0.01, critical=0.05)
+    new_category_rate: Limits = Limits(warn=0.01, critical=0.05)
+    mean_shift: Limits = Limits(warn=2.0, critical=3.0)
+    score_mean_shift: Limits = Limits(warn=2.0, critical=3.0)
+    ks: Limits = Limits(warn=0.15, critical=0.3)
+    js: Limits = Limits(warn=0.05, critical=0.1)
+    linf: Limits = Limits(warn=0.1, critical=0.2)
+    out_of_distribution_rate: Limits = Limits(warn=0.05, critical=0.1)
+    output_collapse: Limits = Limits(warn=0.8, critical=0.95)
+    ece: Limits = Limits(warn=0.05, critical=0.1)
+    auc: Limits = Limits(warn=0.05, critical=0.1)
+    accuracy: Limits = Limits(warn=0.05, critical=0.1)
+    false_negative_rate: Limits = Limits(warn=0.1, critical=0.2)
+    mean_absolute_error: Limits = Limits(warn=0.25, critical=0.5)
+    label_rate: Limits = Limits(warn=0.1, critical=0.2)
+    realised_minus_estimated: Limits = Limits(warn=0.05, critical=0.1)
+    schema_rate: Limits = Limits(warn=0.01, critical=0.05)
+    adwin: bool = True
+    disabled: tuple[str, ...] = ()
+
+
+class Model(Part):
+    """One model, by its id under `models:`. `"*"` holds for every model without an entry."""
+
+    task: Literal["auto", "binary", "regression", "multiclass"] = "auto"
+    reference: Path | None = Field(default=None, description="JSON of `leadline reference build`, or CSV/Parquet of training rows")
+    positive_label: str | float | bool | None = None
+    threshold: float = Field(default=0.5, ge=0, le=1, description="score from which a prediction counts as positive where `prediction` is absent")
+    learn_rows: int = Field(default=2000, ge=100, description="without a reference, the first rows become the baseline")
+    latency_slo_ms: float | None = Field(default=None, gt=0)
+    business: tuple[str, ...] = Field(default=(), description="names of the label's business values to keep")
+    rules: dict[str, Any] = Field(default_factory=dict, description="overrides of `rules:` for this model")
+
+
+class Observability(Part):
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_json: bool = False
+
+
+class Config(Part):
+    kafka: Kafka = Kafka()
+    redis: Redis = Redis()
+    join: Join = Join()
+    panes: Panes = Panes()
+    rules: Rules = Rules()
+    models: dict[str, Model] = Field(default_factory=dict)
+    sinks: tuple[dict[str, Any], ...] = ()
+    logging: Observability = Observability()
+    accept_new_state: bool = False
+    rejected_original_bytes: int = Field(default=2048, ge=0, le=65536)
+
+    def model_for(self, model_id: str) -> Model:
+        return self.models.get(model_id) or self.models.get("*") or Model()
+
+    def rules_for(self, model_id: str) -> Rules:
+        overrides = self.model_for(model_id).rules
+        return Rules.model_validate({**self.rules.model_dump(), **overrides}) if overrides else self.rules
+
+    @model_validator(mode="after")
+    def _overrides_are_rules(self) -> Config:
+        for model_id in self.models:
+            try:
+                self.rules_for(model_id)
+            except ValidationError as error:
+                raise ValueError(f"models.{model_id}.rules: {_describe(error, Rules)}") from None
+        return self
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+def _expand(value: Any, path: str) -> Any:
+    """`${NAME}` and `${NAME:-default}` in any text, from the environment."""
+    if isinstance(value, dict):
+        return {key: _expand(item, f"{path}.{key}" if path else str(key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name, default = match.group(1), match.group(2)
+        found = os.environ.get(name, default)
+        if found is None:
+            raise ConfigError(f"{path}: the environment variable {name} is not set; set it, or write ${{{name}:-default}}")
+        return found
+
+    return _VARIABLE.sub(replace, value)
+
+
+def _describe(error: ValidationError, root: type[BaseModel]) -> str:
+    lines = []
+    for item in error.errors():
+        path = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        text = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            siblings = _fields_at(root, item["loc"][:-1])
+            near = difflib.get_close_matches(str(item["loc"][-1]), siblings, n=1)
+            text = f"no such key; did you mean `{near[0]}`?" if near else f"no such key; known here: {', '.join(sorted(siblings))}"
+        elif item["type"] != "value_error" and "input" in item and not isinstance(item["input"], dict):
+            text = f"{text} (got {item['input']!r})" if "password" not in path and "url" not in path else text
+        lines.append(f"{path}: {text}")
+    return "\n  ".join(lines)
+
+
+def _fields_at(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    fields = root.model_fields
+    current: type[BaseModel] | None = root
+    for part in location:
+        annotation = fields[str(part)].annotation if current is not None and str(part) in fields else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            current, fields = annotation, annotation.model_fields
+        elif str(part) == "models" or current is None:
+            current, fields = (Model, Model.model_fields)
+    return list(fields)
+
+
+def parse_config(text: str, where: str = "leadline.yaml") -> Config:
+    """Reads YAML text. Raises ConfigError with every fault, each with its path."""
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not YAML: {error}") from None
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: the top level must be a mapping with keys such as kafka, redis, models")
+    try:
+        return Config.model_validate(_expand(raw, ""))
+    except ValidationError as error:
+        raise ConfigError(f"{where}:\n  {_describe(error, Config)}") from None
+
+
+def load_config(path: Path | None) -> Config:
+    """Reads the file; without one, `leadline.yaml` of the working directory if there is any, else the defaults."""
+    if path is None:
+        path = Path("leadline.yaml")
+        if not path.exists():
+            return Config()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}; give a file that can be read with -c") from None
+    config = parse_config(text, str(path))
+    base = path.resolve().parent
+    models = {
+        name: model.model_copy(update={"reference": base / model.reference}) if model.reference else model
+        for name, model in config.models.items()
+    }
+    return config.model_copy(update={"models": models})
