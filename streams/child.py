@@ -21,8 +21,8 @@ class Child:
     """One running command under its guard.
 
     `log` takes what the command writes to standard output and standard error. `remove` is a folder that the guard
-    deletes once the command has ended, whoever ended it. `pass_fds` stay open in guard and command (a file lock is held
-    as long as they live).
+    deletes once it has ended the command (not when the command ends by itself). `pass_fds` stay open in guard and
+    command, so that a file lock is held as long as they live.
     """
 
     def __init__(

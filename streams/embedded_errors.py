@@ -44,9 +44,9 @@ class EmbeddedDataLost(EmbeddedError):
 
     def __init__(self, topic: str, partition: int, start: int, end: int) -> None:
         super().__init__(
-            f"{topic}[{partition}]: the embedded broker forgot {end - start} unread records, offsets [{start}, {end}). It keeps "
-            "about 5 MiB or 100,000 batches a partition: publish more slowly, use more partitions, or run a real Kafka "
-            "(docker compose up)"
+            f"{topic}[{partition}]: the embedded broker forgot {end - start} unread records, offsets [{start}, {end}). "
+            "It keeps about 5 MiB or 100,000 batches a partition: publish more slowly, use more partitions, or run a "
+            "real Kafka (docker compose up)"
         )
         self.topic, self.partition, self.start, self.end = topic, partition, start, end
 
@@ -58,7 +58,8 @@ class EmbeddedLogRestarted(EmbeddedError):
 
     def __init__(self, topic: str, partition: int, position: int, end: int) -> None:
         super().__init__(
-            f"{topic}[{partition}]: position {position} lies beyond the end of the log, {end}. The embedded broker keeps its "
-            "log in memory: after a restart offsets begin at 0 again, and positions kept in Redis belong to the old log"
+            f"{topic}[{partition}]: position {position} lies beyond the end of the log, {end}. The embedded broker "
+            "keeps its log in memory: after a restart offsets begin at 0 again, and positions kept in Redis belong to "
+            "the old log"
         )
         self.topic, self.partition, self.position, self.end = topic, partition, position, end

