@@ -159,14 +159,12 @@ def share_shift_past(
     high: npt.ArrayLike,
     side: Side = "two",
 ) -> ShareShift:
-    """`share_shift` with the limits of the reference's share worked out before (inverting the beta is the slow part)."""
+    """`share_shift` with the limits of the reference worked out before (inverting the beta is the slow part)."""
     live, rows = np.broadcast_arrays(counts(live_k), counts(live_n))
     live_share, ref_share = divide(live, rows), np.asarray(reference, dtype=np.float64)
     delta = np.asarray(live_share - ref_share)
-    if side == "two":
-        rises = ~(delta < 0.0)  # NaN (no rows, or no reference) goes with "rises" and ends as log_p = 0
-    else:
-        rises = np.full(delta.shape, side == "upper")
+    # NaN (no rows, or no reference) goes with "rises" and ends as log_p = 0
+    rises = ~(delta < 0.0) if side == "two" else np.full(delta.shape, side == "upper")
     limit = np.asarray(np.where(rises, high, low), dtype=np.float64)
     log_p = np.where(
         rises,
