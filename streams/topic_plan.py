@@ -52,7 +52,7 @@ class TopicSpec:
     def __post_init__(self) -> None:
         if self.partitions < 1 or self.replication < 1:
             raise ValueError(
-                f"topic {self.name}: {self.partitions} partitions, replication {self.replication}: both must be at least 1"
+                f"topic {self.name}: {self.partitions} partitions, replication {self.replication}: at least 1 of each"
             )
 
 

@@ -10,7 +10,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource  # the public name is not declared as exported
+from confluent_kafka.cimpl import NewTopic
 
 from streams.topic_plan import TopicSpec
 
@@ -89,8 +91,8 @@ def check_partitions(specs: Iterable[TopicSpec], found: Mapping[str, int]) -> No
     ]
     if differing:
         raise PartitionsDiffer(
-            f"partition counts differ: {'; '.join(differing)}. A count is never changed under running producers, because keys "
-            "would move to other partitions: set the configuration to what exists, or use another topic prefix"
+            f"partition counts differ: {'; '.join(differing)}. A count is never changed under running producers: keys "
+            "would move to other partitions. Set the configuration to what exists, or use another topic prefix"
         )
 
 
@@ -158,7 +160,8 @@ def create_topics(admin: AdminClient, specs: Collection[TopicSpec], *, timeout_s
             created.append(name)
     if refused:
         raise CreateRefused(
-            f"not created: {'; '.join(refused)}. (The embedded broker answers no such request: it is given its topics at start)"
+            f"not created: {'; '.join(refused)}. (The embedded broker answers no such request: it is given its topics "
+            "at start)"
         )
     return created
 
@@ -167,7 +170,7 @@ def describe_settings(
     admin: AdminClient, topics: Collection[str], *, timeout_s: float = 10.0
 ) -> dict[str, dict[str, str]]:
     """Topic settings as the broker holds them, name to value. The mock broker does not answer this."""
-    resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in topics]
     settings: dict[str, dict[str, str]] = {}
     for resource, future in admin.describe_configs(resources, request_timeout=timeout_s).items():
         try:
