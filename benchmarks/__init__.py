@@ -1,0 +1,1 @@
+"""Programs that measure Leadline, each beside something else on the same machine in the same run."""
