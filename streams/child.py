@@ -63,9 +63,9 @@ class Child:
 
     def stop(self, timeout_s: float = 15.0) -> None:
         """End the command (SIGTERM, then SIGKILL) and wait for it. Safe to call twice."""
-        if self._guard.stdin is not None and not self._guard.stdin.closed:
-            with contextlib.suppress(BrokenPipeError):
-                self._guard.stdin.close()
+        if self._guard.stdin is not None:
+            self._guard.stdin.close()
+        self._guard.terminate()  # said as well, because a process that we forked may hold the pipe open
         try:
             self._guard.wait(timeout_s)
         except subprocess.TimeoutExpired:

@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import IO, Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from streams.child import Child
 from streams.embedded_errors import EmbeddedStartFailed, FolderInUse, FolderTooNew
@@ -69,6 +71,7 @@ class RedisServer:
         binary: RedisBinary | None = None,
         settings: Mapping[str, str] | None = None,
         start_timeout_s: float = 60.0,
+        lock_timeout_s: float = 5.0,
     ) -> None:
         self.binary = binary or find_redis_binary()
         self._scratch = folder is None
@@ -78,6 +81,7 @@ class RedisServer:
         self._wanted_port = port
         self._settings = dict(settings or {})
         self._start_timeout_s = start_timeout_s
+        self._lock_timeout_s = lock_timeout_s
         self._refuse_newer_data()
         self.start()
 
@@ -129,14 +133,20 @@ class RedisServer:
 
     def _lock(self) -> IO[bytes]:
         lock = (self.folder / LOCK).open("ab")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.close()
-            raise FolderInUse(
-                f"{self.folder}: another embedded Redis works in this folder; stop it or name another folder"
-            ) from error
-        return lock
+        deadline = time.monotonic() + self._lock_timeout_s
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                # After kill -9 of the last run its server is still writing its file out: wait for that, not for more.
+                if time.monotonic() > deadline:
+                    lock.close()
+                    raise FolderInUse(
+                        f"{self.folder}: another embedded Redis works in this folder; stop it or name another folder"
+                    ) from error
+                time.sleep(0.05)
+            else:
+                return lock
 
     def _refuse_newer_data(self) -> None:
         if self.binary.version < MULTI_PART_AOF and (self.folder / "appendonlydir").exists():
@@ -148,7 +158,9 @@ class RedisServer:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self._start_timeout_s
-        with contextlib.closing(redis.Redis(HOST, self.port, socket_timeout=2, socket_connect_timeout=2)) as client:
+        # No retries inside the client: this loop is the retry, and it looks whether the server still lives.
+        client = redis.Redis(HOST, self.port, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))
+        with contextlib.closing(client):
             while True:
                 if not self._child.running:
                     raise EmbeddedStartFailed(f"{self.binary.path} ended at once: {self._child.log_tail()}")

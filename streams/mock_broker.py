@@ -61,6 +61,8 @@ class MockBroker:
         for name, partitions in topics.items():
             if self._partitions.get(name) == partitions:
                 continue
+            if partitions < 1:  # the mock would make such a topic, and no client can use it
+                raise MockBrokerError(f"topic {name}: {partitions} partitions")
             try:
                 self._checked(f"create topic {name}", "mock_topic_create", name.encode(), partitions, 1)
             except MockBrokerError as error:
