@@ -126,7 +126,8 @@ def positives_departure(positives: npt.ArrayLike, scores: npt.ArrayLike, mu: Cal
 def auc_departure(pos: npt.ArrayLike, neg: npt.ArrayLike, mu: CalibrationMap) -> Departure:
     """Realised AUC minus the estimate on the same joined rows, with Hanley & McNeil's error under the *estimated* AUC.
 
-    `log_p` is normal: it needs 20 rows of each class. The map's error is not in it: the reference must be several times larger than the rows compared.
+    `log_p` is normal: it needs 20 rows of each class. The map's error is not in it: the reference must be several times
+    larger than the rows compared.
     """
     p, n = counts(pos), counts(neg)
     realised, estimated = auc_from_histograms(p, n).value, estimated_auc(p + n, mu).value
