@@ -1,10 +1,16 @@
-"""The alert: one message about one incident, as people and sinks receive it. Versioned; `tests/leadline/golden/` pins its JSON."""
+"""The alert: one message about one incident, as people and sinks receive it.
+
+Versioned; `tests/leadline/golden/` pins its JSON. A reader ignores fields that it does not know, so that the judge may
+be newer than the delivery process. Figures that are not finite become null on the way in: JSON has no NaN, and an alert
+that cannot be read again would be an alert lost.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 ALERT_VERSION = 1
 
@@ -13,8 +19,17 @@ Life = Literal["open", "worse", "better", "resolved"]
 Layer = Literal["operation", "schema", "data", "model", "outcome"]
 
 
+def finite_or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Figure = Annotated[float | None, BeforeValidator(finite_or_none)]
+Instant = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # An alert quotes people's data: a validation error must not quote it once more, into a log.
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 class Scope(_Part):
@@ -23,11 +38,13 @@ class Scope(_Part):
     model_version: str | None = None
     stage: str | None = None
     segment: str | None = None
-    share_of_traffic: float | None = Field(default=None, ge=0, le=1, description="share of the window's predictions in scope")
+    share_of_traffic: float | None = Field(
+        default=None, ge=0, le=1, description="share of the window's predictions in scope"
+    )
 
     def __str__(self) -> str:
-        parts = [f"version {self.model_version}" if self.model_version else "", self.stage if self.stage else "", self.segment or ""]
-        return ", ".join(part for part in parts if part) or "all traffic"
+        version = f"version {self.model_version}" if self.model_version else ""
+        return ", ".join(part for part in (version, self.stage, self.segment) if part) or "all traffic"
 
 
 class Evidence(_Part):
@@ -36,13 +53,13 @@ class Evidence(_Part):
     signal: str
     subject: str | None
     layer: Layer
-    value: float | None
-    reference: float | None
+    value: Figure
+    reference: Figure
     n: int
-    noise_floor: float | None = None
-    threshold: float | None = None
-    log10_p: float | None = Field(default=None, description="log10 of the p-value under no change; more negative is surer")
-    span_s: float = Field(description="length of the window looked at, seconds")
+    noise_floor: Figure = None
+    threshold: Figure = None
+    log10_p: Figure = Field(default=None, description="log10 of the p-value under no change; more negative is surer")
+    span_s: Instant = Field(description="length of the window looked at, seconds")
     scope: Scope = Scope()
     detail: str | None = Field(default=None, description="in words: which bins, categories or names moved")
 
@@ -51,19 +68,25 @@ class ChangeNote(_Part):
     """A change event that came shortly before the onset."""
 
     kind: str
-    timestamp: float
+    timestamp: Instant
     version: str | None = None
     note: str | None = None
 
 
 class Alert(_Part):
-    """A message about an incident. `alert_id` is stable: a repeated delivery carries the same id. Times are epoch seconds of event time."""
+    """A message about an incident. `alert_id` is stable: a repeated delivery carries the same id.
+
+    Times are epoch seconds of event time.
+    """
 
     schema_version: Literal[1] = 1
-    alert_id: str
-    incident_id: str
+    alert_id: str = Field(min_length=1)
+    incident_id: str = Field(min_length=1)
     life: Life
-    severity: Severity
+    severity: Severity = Field(description="how grave the incident is now")
+    peak_severity: Severity | None = Field(
+        default=None, description="the gravest that the incident has been; null: the same as severity"
+    )
     model_id: str
     scope: Scope
     signal: str
@@ -71,19 +94,41 @@ class Alert(_Part):
     layer: Layer
     title: str
     summary: str
-    onset_at: float
-    onset_low: float | None = None
-    onset_high: float | None = None
-    opened_at: float
-    raised_at: float = Field(description="event time of this message")
-    resolved_at: float | None = None
-    value: float | None
-    reference: float | None
+    onset_at: Instant
+    onset_low: Figure = None
+    onset_high: Figure = None
+    opened_at: Instant
+    raised_at: Instant = Field(description="event time of this message")
+    resolved_at: Figure = None
+    value: Figure
+    reference: Figure
     n: int
-    noise_floor: float | None = None
+    noise_floor: Figure = None
     evidence: tuple[Evidence, ...] = ()
     false_alarm_budget: str | None = None
     changes_before: tuple[ChangeNote, ...] = ()
     advice: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     baseline: Literal["reference", "learned"] = "reference"
+
+
+UndeliveredReason = Literal["undecodable", "unknown_version", "rejected", "gave_up", "queue_full"]
+
+
+class Undelivered(_Part):
+    """The envelope on `<alerts>.undelivered`: an alert that one sink did not get (all of them, if `sink` is null), and
+    why.
+    """
+
+    schema_version: Literal[1] = 1
+    reason: UndeliveredReason
+    detail: str = Field(description="in words; never a secret")
+    sink: str | None = None
+    attempts: int = 0
+    failed_at: Instant = Field(description="epoch seconds, wall clock")
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    alert: Alert | None = None
+    original: str | None = Field(default=None, description="base64 of the message, cut, where it was no alert")
+    original_size: int | None = Field(default=None, description="bytes")

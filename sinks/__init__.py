@@ -1,0 +1,3 @@
+"""Delivery: a process of its own that brings alerts to people. It knows the alert contract and nothing else of the
+house.
+"""
