@@ -3,10 +3,28 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Protocol
 
 DAY_MS = 86_400_000
 FOREVER_MS = -1
 MIB = 1024 * 1024
+
+
+class Names(Protocol):
+    """The six names; `TopicNames` has them, and so has the configuration's `kafka.topics`."""
+
+    @property
+    def predictions(self) -> str: ...
+    @property
+    def labels(self) -> str: ...
+    @property
+    def changes(self) -> str: ...
+    @property
+    def digests(self) -> str: ...
+    @property
+    def alerts(self) -> str: ...
+    @property
+    def rejected(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +75,7 @@ class TopicSpec:
 
 
 def plan_topics(
-    names: TopicNames | None = None,
+    names: Names | None = None,
     *,
     source_partitions: int = 4,
     digest_partitions: int = 4,
