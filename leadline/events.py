@@ -124,6 +124,20 @@ class DigestSample(msgspec.Struct, frozen=True):
     values: list[int]
 
 
+class LearningRow(msgspec.Struct, frozen=True):
+    """One row of a model that has no reference yet: the first of them become its baseline."""
+
+    pane: int
+    day: int
+    time: float
+    order: int
+    version: str
+    stage: str
+    segments: list[str]
+    score: float | dict[str, float]
+    features: dict[str, FeatureValue]
+
+
 class Digest(msgspec.Struct, frozen=True):
     """The mergeable summary of one batch of one source partition for one model; with an empty model id, the partition's clock alone."""
 
@@ -135,7 +149,11 @@ class Digest(msgspec.Struct, frozen=True):
     sent_at: float
     cells: list[DigestCell] = []
     samples: list[DigestSample] = []
-    notes: dict[str, dict[str, int]] = {}
+    cohorts: list[tuple[int, int, int, int]] = []
+    """(start of the quarter hour of the prediction, predictions, joined, late): changes, so entries may be negative."""
+    learning: list[LearningRow] = []
+    schema_seen: dict[str, dict[str, int]] = {}
+    """version to (pipeline fingerprint, runtime version or unknown feature) to number of predictions."""
 
 
 WIRE: dict[str, type[msgspec.Struct]] = {

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -328,7 +329,11 @@ class Publisher:
     def _begin_process(self) -> None:
         self._pid = os.getpid()
         self._queue = PublishQueue(
-            self._config, max_events=self._max_events, max_bytes=self._max_bytes, on_error=self._on_error
+            self._config,
+            max_events=self._max_events,
+            max_bytes=self._max_bytes,
+            exit_timeout_s=self._exit_timeout_s,
+            on_error=self._on_error,
         )
 
     def _queue_here(self) -> PublishQueue:
@@ -354,10 +359,10 @@ _inherited: list[PublishQueue] = []
 
 def _close_all() -> None:
     """Closes what the program did not; all together within the longest time that one of them may take."""
-    publishers = list(_alive)
-    until = time.monotonic() + max((publisher._exit_timeout_s for publisher in publishers), default=0.0)
-    for publisher in publishers:
-        publisher.close(max(0.0, min(publisher._exit_timeout_s, until - time.monotonic())))
+    queues = list(publisher_queue.running)
+    until = time.monotonic() + max((queue.exit_timeout_s for queue in queues), default=0.0)
+    for queue in queues:
+        queue.close(max(0.0, min(queue.exit_timeout_s, until - time.monotonic())))
 
 
 def _before_fork() -> None:
@@ -370,7 +375,9 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    publisher_queue.starting = type(publisher_queue.starting)()
+    publisher_queue.starting = threading.Lock()
+    _inherited.extend(publisher_queue.running)
+    publisher_queue.running.clear()
     for publisher in list(_alive):
         publisher._after_fork()
 

@@ -9,6 +9,7 @@ values. Each event beyond them is dropped and counted.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -27,6 +28,9 @@ NOTES = 256
 # A fork while a thread imports confluent-kafka leaves the child with an import lock that nobody holds any more and
 # nobody frees.
 starting = threading.Lock()
+
+# Queues with a thread, until they are closed. Held here, because a service may forget its publisher, not its events.
+running: set[PublishQueue] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,9 @@ class PublisherStats:
         return sum(self.dropped.values())
 
 
-LOST_REASONS = frozenset(("expired", "refused_by_broker", "at_exit"))  # after they had been accepted
-DROP_REASONS = LOST_REASONS | {"queue_full", "oversized", "closed", "not_started"}
+DROP_REASONS = frozenset(
+    ("queue_full", "oversized", "closed", "not_started", "refused_by_broker", "expired", "at_exit")
+)
 
 
 class PublishQueue:
@@ -63,14 +68,17 @@ class PublishQueue:
         *,
         max_events: int,
         max_bytes: int,
+        exit_timeout_s: float,
         on_error: Callable[[str, str], None] | None = None,
     ) -> None:
         self._config = dict(config)
         self._max_events, self._max_bytes = max_events, max_bytes
+        self.exit_timeout_s = exit_timeout_s
         self._on_error = on_error
         # Reentrant, because a signal handler may publish in the middle of a publish.
         self._lock = threading.RLock()
-        self._producer: Any = None
+        self._producer: Any = None  # where events go; None: into the backlog
+        self._polled: Any = None  # the one whose reports are still to come
         self._kafka_error: type[Exception] = BufferError  # KafkaException, once it is imported
         self._thread: threading.Thread | None = None
         self._backlog: deque[tuple[str, bytes, bytes]] = deque()
@@ -80,7 +88,7 @@ class PublishQueue:
         self._fatal = self._closing = False
         self._ready = threading.Event()  # the producer stands and the backlog is empty, or it failed
         self._ended = threading.Event()
-        self._accepted = 0
+        self._accepted = self._lost = 0
         self._dropped: Counter[str] = Counter()
         self._notes: deque[tuple[str, str]] = deque(maxlen=NOTES)
         self._last_error = ""
@@ -100,16 +108,18 @@ class PublishQueue:
                 if self._is_fatal(error):  # the thread has not yet seen that a new producer is needed
                     self._open_backlog()
                     return self._keep(topic, key, value)
-                reason, detail = self._refusal(error.args[0]), str(error)
+                reason, detail = self._reason(error.args[0]), str(error)
             else:
                 self._accepted += 1
                 return True
         self.drop(reason, detail)
         return False
 
-    def drop(self, reason: str, detail: str = "") -> None:
+    def drop(self, reason: str, detail: str = "", *, accepted: bool = False) -> None:
+        """Counts one event that is not published; `accepted`: it had been taken before."""
         with self._lock:
             self._dropped[reason] += 1
+            self._lost += accepted
             if detail:
                 self._last_error = detail
         if self._on_error is not None:
@@ -145,27 +155,30 @@ class PublishQueue:
         with self._lock:
             producer, self._producer = self._producer, None
             self._dropped["at_exit"] += len(self._backlog)
+            self._lost += len(self._backlog)
             self._backlog.clear()
         if producer is not None and len(producer):
             producer.purge()
             producer.flush(max(POLL_S, min(1.0, until - time.monotonic())))  # to hear the reports of what was purged
         self._ended.set()
+        running.discard(self)
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(2 * POLL_S)
+        if not self.queued:
+            self._polled = None  # or its destructor runs while the interpreter ends
         self._tell(final=True)
 
     @property
     def queued(self) -> int:
-        producer = self._producer
-        return len(self._backlog) + (len(producer) if producer is not None else 0)
+        polled = self._polled
+        return len(self._backlog) + (len(polled) if polled is not None else 0)
 
     def stats(self) -> PublisherStats:
         with self._lock:
-            lost = sum(self._dropped[reason] for reason in LOST_REASONS)
-            queued = min(self.queued, max(0, self._accepted - lost))  # librdkafka counts its own news too
+            queued = min(self.queued, self._accepted - self._lost)  # librdkafka counts its own news too
             dropped = {reason: count for reason, count in sorted(self._dropped.items()) if count}
-            delivered = max(0, self._accepted - lost - queued)
+            delivered = self._accepted - self._lost - queued
             return PublisherStats(self._accepted, delivered, queued, dropped, self._last_error)
 
     # -- the lock is held
@@ -196,6 +209,11 @@ class PublishQueue:
             self._last_error = str(error)
             return
         self._thread = thread
+        running.add(self)
+        # A child of multiprocessing ends without running what `atexit` holds, but runs these.
+        process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
+        if process is not None and util is not None and process.parent_process() is not None:
+            util.Finalize(self, self.close, args=(self.exit_timeout_s,), exitpriority=100)
 
     def _open_backlog(self) -> None:
         self._producer = None
@@ -214,10 +232,15 @@ class PublishQueue:
             except Exception as error:  # of the configuration or the installation: told, not thrown at a request
                 self._give_up(error)
                 return
+            self._polled = producer
             self._hand_over(producer)
             began = time.monotonic()
             while not self._ended.is_set() and not self._fatal:
-                producer.poll(POLL_S)
+                try:
+                    producer.poll(POLL_S)
+                except self._kafka_error as error:  # how confluent-kafka tells of a fatal error, beside the callback
+                    self._on_broker_error(error.args[0])
+                    self._fatal = True
                 self._tell()
             if not self._fatal:
                 return
@@ -251,7 +274,7 @@ class PublishQueue:
                     except (BufferError, self._kafka_error) as error:
                         self._accepted -= 1
                         full = isinstance(error, BufferError)
-                        self.drop("queue_full" if full else self._refusal(error.args[0]), str(error))
+                        self.drop("queue_full" if full else self._reason(error.args[0]), str(error))
                 if not self._backlog:
                     self._producer = producer
                     self._ready.set()
@@ -275,22 +298,18 @@ class PublishQueue:
 
         return bool(error.args and error.args[0].code() == KafkaError._FATAL)
 
-    def _refusal(self, error: Any) -> str:
-        """Why librdkafka did not take an event: the only fault that an event can have there is its size."""
-        from confluent_kafka import KafkaError
-
-        return "oversized" if error.code() == KafkaError.MSG_SIZE_TOO_LARGE else "not_started"
-
-    def _on_delivery(self, error: Any, _message: Any) -> None:
+    def _reason(self, error: Any) -> str:
         from confluent_kafka import KafkaError
 
         code = error.code()
         if self._closing and code in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
-            self.drop("at_exit", error.str())
-        elif code in (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT_QUEUE):
-            self.drop("expired", error.str())
-        else:
-            self.drop("refused_by_broker", error.str())
+            return "at_exit"
+        if code in (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT_QUEUE):
+            return "expired"
+        return "oversized" if code == KafkaError.MSG_SIZE_TOO_LARGE else "refused_by_broker"
+
+    def _on_delivery(self, error: Any, _message: Any) -> None:
+        self.drop(self._reason(error), error.str(), accepted=True)
 
     def _on_broker_error(self, error: Any) -> None:
         from confluent_kafka import KafkaError

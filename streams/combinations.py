@@ -1,0 +1,130 @@
+"""Who a row belongs to: (model, version, stage, segments) as one small number, and the cells that it counts for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+POOLED = "other"
+MAX_VERSIONS = 100
+
+
+class Cell(NamedTuple):
+    """One version and stage of one model, and one segment value ("site=north") or None for all of its traffic."""
+
+    model_id: str
+    version: str
+    stage: str
+    segment: str | None
+
+
+class Combination(NamedTuple):
+    """What rows with the same model, version, stage and segments share."""
+
+    model_id: str
+    version: str
+    stage: str
+    segments: tuple[tuple[str, str], ...]
+
+
+class Combinations:
+    """Numbers combinations and cells in order of appearance. Numbers never change; the store keeps them beside the rows.
+
+    A model has at most `max_values` segment values over all names; those after are pooled under `other` of their name, visibly.
+    Likewise versions beyond a hundred: a service that publishes a version per request does not blow up the worker.
+    """
+
+    def __init__(self, max_values: int) -> None:
+        self.max_values = max_values
+        self.all: list[Combination] = []
+        self.cells: list[Cell] = []
+        self.memberships: npt.NDArray[np.int64] = np.full((64, 4), -1, dtype=np.int64)
+        self.models: list[str] = []
+        self.model_of: list[int] = []
+        self.pooled = 0
+        self._numbers: dict[tuple[object, ...], int] = {}
+        self._cell_numbers: dict[Cell, int] = {}
+        self._values: dict[str, set[tuple[str, str]]] = {}
+        self._versions: dict[str, set[str]] = {}
+        self.new: dict[bytes, bytes] = {}
+
+    def reserve(self, model_id: str, segments: Mapping[str, None] | list[str]) -> None:
+        """Segment values of the reference come first: they are the ones with a baseline."""
+        values = self._values.setdefault(model_id, set())
+        for segment in segments:
+            name, _, value = segment.partition("=")
+            if len(values) < self.max_values:
+                values.add((name, value))
+
+    def number(self, model_id: str, version: str, stage: str | None, segments: Mapping[str, str] | None) -> int:
+        """The combination's number; registers it when it is new."""
+        key = (model_id, version, stage, *segments.items()) if segments else (model_id, version, stage)
+        found = self._numbers.get(key)
+        if found is not None:
+            return found
+        versions = self._versions.setdefault(model_id, set())
+        if version not in versions and len(versions) >= MAX_VERSIONS:
+            version = POOLED
+            self.pooled += 1
+        versions.add(version)
+        values = self._values.setdefault(model_id, set())
+        kept = []
+        for name, value in sorted((segments or {}).items()):
+            if (name, value) not in values:
+                if len(values) >= self.max_values:
+                    value = POOLED
+                    self.pooled += 1
+                values.add((name, value))
+            kept.append((name, value))
+        combination = Combination(model_id, version, stage or "live", tuple(kept))
+        canonical = (combination.model_id, combination.version, combination.stage, *combination.segments)
+        number = self._numbers.get(canonical, -1)
+        if number < 0:
+            number = self._add(combination)
+            self._numbers[canonical] = number
+            self.new[str(number).encode()] = msgspec.msgpack.encode(combination)
+        if len(self._numbers) < 200_000:
+            self._numbers[key] = number
+        return number
+
+    def restore(self, rows: Mapping[bytes, bytes]) -> None:
+        """Takes back what the store holds."""
+        for field in sorted(rows, key=int):
+            combination = msgspec.msgpack.decode(rows[field], type=Combination)
+            number = self._add(combination)
+            if number != int(field):
+                raise ValueError(f"combination {int(field)} is stored where {number} was expected: the table is incomplete")
+            self._numbers[(combination.model_id, combination.version, combination.stage, *combination.segments)] = number
+            self._versions.setdefault(combination.model_id, set()).add(combination.version)
+            self._values.setdefault(combination.model_id, set()).update(combination.segments)
+
+    def _add(self, combination: Combination) -> int:
+        number = len(self.all)
+        self.all.append(combination)
+        if combination.model_id not in self.models:
+            self.models.append(combination.model_id)
+        self.model_of.append(self.models.index(combination.model_id))
+        segments = [None, *(f"{name}={value}" for name, value in combination.segments)]
+        cells = [self._cell(Cell(combination.model_id, combination.version, combination.stage, segment)) for segment in segments]
+        rows, width = self.memberships.shape
+        if number >= rows or len(cells) > width:
+            grown = np.full((max(rows * 2, 64), max(width, len(cells))), -1, dtype=np.int64)
+            grown[:rows, :width] = self.memberships
+            self.memberships = grown
+        self.memberships[number, : len(cells)] = cells
+        return number
+
+    def _cell(self, cell: Cell) -> int:
+        number = self._cell_numbers.get(cell)
+        if number is None:
+            number = self._cell_numbers[cell] = len(self.cells)
+            self.cells.append(cell)
+        return number
+
+    def take_new(self) -> dict[bytes, bytes]:
+        new, self.new = self.new, {}
+        return new

@@ -1,0 +1,205 @@
+"""Bytes to events, or to a reason. Nothing raises: bad input is a counted value.
+
+The hot path is one msgspec call and a count of colons. JSON has exactly one colon outside of strings for every key, so where the
+colons of the text equal the keys that were decoded there is no duplicate key, no unknown field and no colon in a value; any other
+text takes the slow path, which reads it again with the standard library and looks at every key.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from leadline.events import Change, Label, Prediction
+from streams.stage import Record
+
+Event = TypeVar("Event", Prediction, Label, Change)
+
+LATEST_PLAUSIBLE_S = 32_503_680_000.0  # the year 3000: above it a clock counts in a smaller unit than seconds
+UNITS = ((1e17, "timestamp_in_nanoseconds"), (1e14, "timestamp_in_microseconds"), (LATEST_PLAUSIBLE_S, "timestamp_in_milliseconds"))
+LARGEST_INTEGER = 2**63
+
+
+class Fault(NamedTuple):
+    """Why one record was not taken. `reason` is bounded (a metric's label); `detail` is for people."""
+
+    record: Record
+    reason: str
+    detail: str
+
+
+class Decoded(NamedTuple, Generic[Event]):
+    """Events with their records and times (epoch seconds), and the faults, each in order of arrival."""
+
+    events: list[Event]
+    records: list[Record]
+    times: list[float]
+    faults: list[Fault]
+
+
+_decoders: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in (Prediction, Label, Change)}
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
+
+
+class _DuplicateKey(ValueError):
+    pass
+
+
+class _NotFinite(ValueError):
+    pass
+
+
+class _TooLarge(ValueError):
+    pass
+
+
+def decode(kind: type[Event], records: Sequence[Record], *, max_bytes: int = 1_048_576, max_future_s: float = 300.0) -> Decoded[Event]:
+    """Decodes records of one topic. A timestamp further than `max_future_s` past the broker's is a fault."""
+    read = _decoders[kind].decode
+    as_tuple = msgspec.structs.astuple
+    fields = len(kind.__struct_fields__)
+    events: list[Event] = []
+    kept: list[Record] = []
+    times: list[float] = []
+    faults: list[Fault] = []
+    is_prediction = kind is Prediction
+    for record in records:
+        raw = record.value
+        if raw is None:
+            faults.append(Fault(record, "tombstone", "a message without a value"))
+            continue
+        if len(raw) > max_bytes:
+            faults.append(Fault(record, "oversized", f"{len(raw)} bytes, more than kafka.max_message_bytes = {max_bytes}"))
+            continue
+        try:
+            event = read(raw)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            faults.append(_explain(record, raw, error))
+            continue
+        when = event.timestamp
+        spare = raw.count(b":") - fields + as_tuple(event).count(None)
+        if is_prediction:
+            if event.features:
+                spare -= len(event.features)
+            if event.segments:
+                spare -= len(event.segments)
+        if type(when) is str:
+            spare -= when.count(":")
+            seconds = parse_rfc3339(when)
+            if seconds is None:
+                faults.append(Fault(record, "timestamp_unreadable", f"{when[:64]!r} is neither epoch seconds nor RFC 3339 with an offset"))
+                continue
+            when = seconds
+        if spare:
+            fault = _look_closely(record, raw)
+            if fault is not None:
+                faults.append(fault)
+                continue
+        if not 0.0 <= when <= record.timestamp + max_future_s:
+            faults.append(_clock_fault(record, when))
+            continue
+        events.append(event)
+        kept.append(record)
+        times.append(when)
+    return Decoded(events, kept, times, faults)
+
+
+def parse_rfc3339(text: str) -> float | None:
+    """Epoch seconds, or None. An offset is required: a local time says nothing."""
+    if not _RFC3339.fullmatch(text):
+        return None
+    try:
+        return datetime.fromisoformat(text.upper()).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _clock_fault(record: Record, when: float) -> Fault:
+    for limit, reason in UNITS:
+        if when >= limit:
+            return Fault(record, reason, f"{when:.0f} cannot be seconds; publish epoch seconds or RFC 3339")
+    if when < 0:
+        return Fault(record, "timestamp_negative", f"{when} lies before 1970")
+    ahead = when - record.timestamp
+    return Fault(record, "timestamp_in_future", f"{ahead:.0f} s ahead of the broker's clock; join.max_future bounds it")
+
+
+def too_large_integers(records: Sequence[Record]) -> list[Fault | None]:
+    """For events whose numbers reach 2**63: a fault where the text holds an integer literal of that size, None for a float such as 1e20."""
+    return [_look_closely(record, record.value or b"") for record in records]
+
+
+def _look_closely(record: Record, raw: bytes) -> Fault | None:
+    """Reads the text again with every key and number in view. None: nothing is wrong with it."""
+    try:
+        json.loads(raw, object_pairs_hook=_unique, parse_constant=_constant, parse_int=_integer, parse_float=_finite)
+    except _DuplicateKey as error:
+        return Fault(record, "duplicate_key", f"the key {str(error)[:64]!r} stands twice in one object")
+    except _NotFinite as error:
+        return Fault(record, "not_finite", f"{str(error)[:32]} is no finite number")
+    except _TooLarge as error:
+        return Fault(record, "integer_too_large", f"an integer of {error} digits does not fit 64 bits")
+    except RecursionError:
+        return Fault(record, "too_deep", "nested too deeply")
+    except ValueError as error:
+        return Fault(record, "malformed_json", str(error)[:200])
+    return None
+
+
+def _explain(record: Record, raw: bytes, error: Exception) -> Fault:
+    """Names the reason of a text that msgspec refused."""
+    if isinstance(error, RecursionError):
+        return Fault(record, "too_deep", "nested too deeply")
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as fault:
+        return Fault(record, "invalid_utf8", f"byte {fault.start}: {fault.reason}")
+    text = str(error)
+    if "surrogate" in text:
+        return Fault(record, "lone_surrogate", text[:200])
+    closer = _look_closely(record, raw)
+    if closer is not None:
+        return closer
+    if not isinstance(error, msgspec.ValidationError):
+        return Fault(record, "malformed_json", text[:200])
+    if text.startswith("Expected `object`, got") and "`$." not in text:
+        return Fault(record, "not_an_object", text[:200])
+    if "missing required field" in text:
+        return Fault(record, "missing_field", text[:200])
+    if "`str` of length" in text:
+        return Fault(record, "empty_id" if ">= 1" in text else "wrong_type", text[:200])
+    return Fault(record, "wrong_type", text[:200])
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _DuplicateKey(key)
+            seen.add(key)
+    return found
+
+
+def _constant(text: str) -> float:
+    raise _NotFinite(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise _NotFinite(text)
+    return number
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20 or abs(int(text)) >= LARGEST_INTEGER:
+        raise _TooLarge(str(len(text.lstrip("-"))))
+    return int(text)

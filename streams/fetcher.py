@@ -1,0 +1,141 @@
+"""The librdkafka side: a consumer that is only ever assigned, never subscribed. Nothing but us moves a position.
+
+Methods that say *blocks* ask the broker; call them from a thread. Offsets missing from the log come back as faults, never as a jump:
+`auto.offset.reset` is `error`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from streams.chain import Place
+from streams.stage import Record
+
+log = logging.getLogger(__name__)
+
+REQUEST_TIMEOUT_S = 20.0
+OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
+PASSING = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._TIMED_OUT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._RESOLVE,
+        KafkaError._PARTITION_EOF,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.BROKER_NOT_AVAILABLE,
+    }
+)
+DEFAULTS: dict[str, Any] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "isolation.level": "read_committed",
+    "fetch.queue.backoff.ms": 5,  # its default of a second stops the fetch whenever the queue was full once
+    "fetch.wait.max.ms": 100,
+    "fetch.error.backoff.ms": 200,
+    "queued.min.messages": 200_000,
+    "queued.max.messages.kbytes": 65_536,
+    "check.crcs": True,
+    "log_level": 4,
+}
+
+_new_tuple = tuple.__new__
+
+
+class FetchFailed(Exception):
+    """The broker refuses us for good; `reason` is the metric label."""
+
+    reason = "fetch_failed"
+
+
+class Fetcher:
+    """Reads the lanes that it is assigned, in order, from where it is told."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        """`options`: librdkafka's, with `bootstrap.servers` and `group.id` (for reading committed offsets; we never join by it)."""
+        self._consumer = Consumer({**DEFAULTS, **options, "error_cb": self._on_error}, logger=log)
+        self._paused: set[Place] = set()
+
+    @staticmethod
+    def _on_error(error: KafkaError) -> None:
+        log.warning("Kafka: %s", error.str())
+
+    def consume(self, count: int) -> list[Message]:
+        """What has been fetched already, at most `count`."""
+        return self._consumer.consume(count, 0)
+
+    def wait(self, count: int, seconds: float) -> list[Message]:
+        """*Blocks* until something has come or `seconds` have passed."""
+        first: list[Message] = self._consumer.consume(1, seconds)
+        return first + self._consumer.consume(count - 1, 0) if first else first
+
+    def assign(self, positions: Mapping[Place, int]) -> None:
+        """Read exactly these lanes, from these offsets. Whatever was fetched before is thrown away by librdkafka."""
+        self._paused.clear()
+        if positions:
+            self._consumer.assign([TopicPartition(*place, offset) for place, offset in positions.items()])
+        else:
+            self._consumer.unassign()
+
+    def hold(self, places: set[Place]) -> None:
+        """Stop fetching for these lanes, and only for these."""
+        if stop := places - self._paused:
+            self._consumer.pause([TopicPartition(*place) for place in stop])
+        if go := self._paused - places:
+            self._consumer.resume([TopicPartition(*place) for place in go])
+        self._paused = set(places)
+
+    def end(self, place: Place) -> int | None:
+        """The log's end as last heard, without asking; None before the first answer."""
+        high = int(self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)[1])
+        return high if high >= 0 else None
+
+    def bounds(self, place: Place) -> tuple[int, int]:
+        """*Blocks*: first offset and end of the log."""
+        low, high = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=REQUEST_TIMEOUT_S, cached=False)
+        return int(low), int(high)
+
+    def committed(self, places: Sequence[Place]) -> dict[Place, int]:
+        """*Blocks*: what the group has committed to Kafka; lanes without a commit are left out."""
+        answers = self._consumer.committed([TopicPartition(*place) for place in places], timeout=REQUEST_TIMEOUT_S)
+        for answer in answers:
+            if answer.error is not None:
+                raise KafkaException(answer.error)
+        return {Place(answer.topic, answer.partition): answer.offset for answer in answers if answer.offset >= 0}
+
+    def close(self) -> None:
+        """*Blocks* shortly."""
+        self._consumer.close()
+
+
+def sort_out(messages: Sequence[Message]) -> tuple[dict[Place, list[Record]], set[Place]]:
+    """Records by lane, in order, and the lanes whose offset the log does not hold. `FetchFailed` where waiting would not help."""
+    lanes: dict[tuple[str, int], list[Record]] = {}
+    lost: set[Place] = set()
+    for message in messages:
+        error = message.error()
+        if error is None:
+            record = _new_tuple(Record, (message.offset(), message.key(), message.value(), message.timestamp()[1] / 1000.0))
+            lane = (message.topic(), message.partition())
+            try:
+                lanes[lane].append(record)
+            except KeyError:
+                lanes[lane] = [record]
+        elif error.code() in OUT_OF_RANGE:
+            lost.add(Place(message.topic(), message.partition()))
+        elif error.code() in PASSING or error.retriable():
+            log.warning("fetching %s/%s: %s", message.topic(), message.partition(), error.str())
+        else:
+            raise FetchFailed(f"fetching {message.topic()}/{message.partition()}: {error.str()}")
+    return {Place(*lane): records for lane, records in lanes.items()}, lost

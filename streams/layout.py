@@ -1,0 +1,105 @@
+"""The layout of a count vector: which slot holds which count.
+
+Everything that Leadline keeps about a set of rows is one additive vector: integer counts first, real-valued sums after them. Windows
+are sums of vectors, partitions merge by adding, a corrected label is a negative and a positive entry. A figure is a function of
+(layout, vector, reference). Vectors of different layouts are never added: a digest names its layout by fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.auc import SCORE_BINS
+
+Task = Literal["binary", "regression", "multiclass"]
+Vector = npt.NDArray[np.float64]
+
+JOIN_SLOTS = ("joined", "outcomes", "late", "early", "revised", "duplicate", "too_early", "label_unusable")
+CALIBRATION_BINS = 10
+COLLAPSE_SLOTS = 256
+LATENCY_BINS = 560
+DELAY_BINS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Slots of one model's vectors. `features` maps a feature to its number of codes, in the reference's order."""
+
+    task: Task
+    features: tuple[tuple[str, int], ...] = ()
+    score_codes: int = 0
+    classes: tuple[str, ...] = ()
+    business: tuple[str, ...] = ()
+    slots: dict[str, slice] = field(init=False, repr=False, compare=False)
+    integers: int = field(init=False, repr=False, compare=False)
+    size: int = field(init=False, repr=False, compare=False)
+    fingerprint: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        slots: dict[str, slice] = {}
+        at = 0
+        for name, size in self._counts():
+            slots[name] = slice(at, at + size)
+            at += size
+        object.__setattr__(self, "integers", at)
+        for name, size in self._sums():
+            slots[name] = slice(at, at + size)
+            at += size
+        object.__setattr__(self, "slots", slots)
+        object.__setattr__(self, "size", at)
+        text = repr((self.task, self.features, self.score_codes, self.classes, self.business, at))
+        object.__setattr__(self, "fingerprint", hashlib.sha256(text.encode()).hexdigest()[:16])
+
+    def _counts(self) -> list[tuple[str, int]]:
+        classes = len(self.classes) + 1  # the last is any class that the reference does not know
+        counts = [("rows", 1), *((name, 1) for name in JOIN_SLOTS), ("out_of_distribution", 1), ("extra", 1), ("collapse", COLLAPSE_SLOTS)]
+        if self.task == "binary":
+            counts += [("predicted_positive", 1), ("positives", SCORE_BINS), ("negatives", SCORE_BINS), ("confusion", 4)]
+            counts += [("calibration_rows", CALIBRATION_BINS), ("calibration_positives", CALIBRATION_BINS)]
+        elif self.task == "multiclass":
+            counts += [("predicted", classes), ("confusion", classes * classes)]
+        counts += [("latency", LATENCY_BINS), ("delay", DELAY_BINS), ("latency_rows", 1), ("entropy_rows", 1), ("confidence_rows", 1)]
+        counts += [(f"value_rows:{name}", 1) for name in self.business]
+        if self.score_codes:
+            counts.append(("score", self.score_codes))
+            if self.task == "binary":
+                counts += [("labelled", self.score_codes), ("labelled_positives", self.score_codes)]
+        counts += [(f"feature:{name}", size) for name, size in self.features]
+        counts += [(f"absent:{name}", 1) for name, _ in self.features]
+        return counts
+
+    def _sums(self) -> list[tuple[str, int]]:
+        sums = [("score_sum", 1), ("score_squares", 1), ("latency_sum", 1), ("entropy_sum", 1), ("entropy_squares", 1), ("confidence_sum", 1)]
+        if self.task == "regression":
+            sums += [(name, 1) for name in ("error", "absolute_error", "squared_error", "truth", "truth_squares")]
+        else:
+            sums += [("log_loss", 1), ("squared_loss", 1)]
+        if self.task == "binary":
+            sums.append(("calibration_scores", CALIBRATION_BINS))
+        for name in self.business:
+            sums += [(f"value:{name}", 1), (f"value_squares:{name}", 1)]
+        for name, _ in self.features:
+            sums += [(f"z:{name}", 1), (f"zz:{name}", 1)]
+        return sums
+
+    def offset(self, name: str) -> int:
+        """First slot of a section."""
+        return int(self.slots[name].start)
+
+    def part(self, vector: Vector, name: str) -> Vector:
+        """The section of a vector (or of a stack of them, [..., size]) by name."""
+        return vector[..., self.slots[name]]
+
+    def one(self, vector: Vector, name: str) -> float:
+        """A section of one slot as a number."""
+        return float(vector[self.slots[name].start])
+
+    def dense(self, indices: Sequence[int] | npt.NDArray[np.int64], values: Sequence[float] | Vector) -> Vector:
+        """A vector from sparse entries; repeated slots add."""
+        return np.bincount(np.asarray(indices, dtype=np.int64), weights=np.asarray(values, dtype=np.float64), minlength=self.size)

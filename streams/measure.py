@@ -1,0 +1,165 @@
+"""Rows of one model to columns: codes, standardised values, losses. Shared by the live path and by building a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from detectors.binning import category
+from leadline.events import ClassValue, FeatureValue
+from streams.references import Reference
+
+Floats = npt.NDArray[np.float64]
+LOG_FLOOR = float(np.finfo(np.float64).eps)  # probabilities are clipped here before the logarithm, as scikit-learn does
+OUT_OF_DISTRIBUTION_Z = 3.0
+LARGEST_Z = 1e6  # a value further out counts as this far: one 1e300 must not swallow every later sum
+TRUE_WORDS = frozenset({"1", "true", "yes", "t", "y", "positive"})
+FALSE_WORDS = frozenset({"0", "false", "no", "f", "n", "negative"})
+
+
+@dataclass(slots=True)
+class Columns:
+    """Columns of n predictions. `predicted` is 0 or 1, a class index or a value; NaN where it cannot be read."""
+
+    score: Floats
+    predicted: Floats
+    codes: npt.NDArray[np.uint8]
+    score_codes: npt.NDArray[np.uint8] | None
+    z: Floats
+    absent: npt.NDArray[np.bool_]
+    extra: npt.NDArray[np.bool_]
+    class_scores: npt.NDArray[np.float32] | None
+
+
+def measure(
+    reference: Reference,
+    scores: Sequence[float | Mapping[str, float]],
+    predictions: Sequence[ClassValue | None],
+    features: Sequence[Mapping[str, FeatureValue]],
+    threshold: float,
+) -> Columns:
+    """Codes [n, features], z [n, features] (0 for what is no number) and the rest, one row a prediction."""
+    n = len(scores)
+    class_scores = None
+    if reference.task == "multiclass":
+        score, predicted, class_scores = _classes(reference, scores, predictions)
+    else:
+        score = np.array([value if type(value) is float else _as_float(value) for value in scores], dtype=np.float64)
+        predicted = _predicted(reference, score, predictions, threshold)
+    codes, z, absent = _codes(reference, features)
+    known = len(reference.features)
+    if known:
+        sizes = np.fromiter(map(len, features), np.int64, n)
+        extra = sizes > known - absent.sum(axis=1)
+    else:
+        extra = np.zeros(n, dtype=np.bool_)
+    score_codes = reference.score.bins.assign(score) if reference.score is not None else None  # type: ignore[arg-type]
+    return Columns(score, predicted, codes, score_codes, z, absent, extra, class_scores)
+
+
+def _as_float(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def _codes(
+    reference: Reference, features: Sequence[Mapping[str, FeatureValue]]
+) -> tuple[npt.NDArray[np.uint8], Floats, npt.NDArray[np.bool_]]:
+    n, known = len(features), reference.features
+    codes = np.empty((n, len(known)), dtype=np.uint8)
+    z = np.zeros((n, len(known)))
+    absent = np.zeros((n, len(known)), dtype=np.bool_)
+    if not known or not n:
+        return codes, z, absent
+    names = [feature.name for feature in known]
+    columns: Sequence[Sequence[FeatureValue]]
+    try:
+        # One C call a row; a row that lacks a feature falls back to the slower form below.
+        rows = list(map(itemgetter(*names), features))
+        columns = list(zip(*rows, strict=True)) if len(names) > 1 else [rows]
+    except KeyError:
+        columns = [[row.get(name) for row in features] for name in names]
+        for at, name in enumerate(names):
+            absent[:, at] = [name not in row for row in features]
+    for at, feature in enumerate(known):
+        assigned, numbers = feature.assign(columns[at])
+        codes[:, at] = assigned
+        if numbers is not None:
+            z[:, at] = (numbers - feature.center) / feature.scale
+    np.nan_to_num(z, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    np.clip(z, -LARGEST_Z, LARGEST_Z, out=z)
+    return codes, z, absent
+
+
+def _predicted(reference: Reference, score: Floats, predictions: Sequence[ClassValue | None], threshold: float) -> Floats:
+    if reference.task == "regression":
+        return np.array([score[at] if value is None else _as_float(value) for at, value in enumerate(predictions)], dtype=np.float64)
+    kinds = set(map(type, predictions))
+    if kinds <= {float, bool}:
+        given = np.array(predictions, dtype=np.float64)
+        return np.where((given == 0.0) | (given == 1.0), given, np.nan)
+    by_score = (score >= threshold).astype(np.float64)
+    if kinds == {type(None)}:
+        return by_score
+    return np.array([by_score[at] if value is None else binary_class(value) for at, value in enumerate(predictions)], dtype=np.float64)
+
+
+def binary_class(value: ClassValue, positive: ClassValue | None = None) -> float:
+    """0.0 or 1.0, or NaN for what is neither. With `positive`, that class is 1 and every other 0."""
+    if positive is not None:
+        return float(category(value) == category(positive))
+    if isinstance(value, str):
+        word = value.strip().lower()
+        return 1.0 if word in TRUE_WORDS else 0.0 if word in FALSE_WORDS else float("nan")
+    number = float(value)
+    return number if number in (0.0, 1.0) else float("nan")
+
+
+def class_index(reference: Reference, value: ClassValue) -> float:
+    """Index in the reference's classes; one past the last for any other; NaN for what is no class."""
+    name = category(value)
+    if name is None:
+        return float("nan")
+    try:
+        return float(reference.classes.index(name))
+    except ValueError:
+        return float(len(reference.classes))
+
+
+def _classes(
+    reference: Reference, scores: Sequence[float | Mapping[str, float]], predictions: Sequence[ClassValue | None]
+) -> tuple[Floats, Floats, npt.NDArray[np.float32]]:
+    """Top probability, predicted class, and [n, classes] float32 probabilities (0 for a class the map leaves out)."""
+    classes = reference.classes
+    table = np.array(
+        [[row.get(name, 0.0) for name in classes] if isinstance(row, Mapping) else [np.nan] * len(classes) for row in scores],
+        dtype=np.float32,
+    ).reshape(len(scores), len(classes))
+    if not classes:
+        nothing = np.full(len(scores), np.nan)
+        return nothing, nothing, table
+    top = np.where(np.isnan(table).all(axis=1), np.nan, table.max(axis=1, initial=0.0))
+    best = np.argmax(np.nan_to_num(table), axis=1).astype(np.float64)
+    predicted = np.array([best[at] if value is None else class_index(reference, value) for at, value in enumerate(predictions)])
+    return top.astype(np.float64), predicted, table
+
+
+def entropy(columns: Columns) -> Floats:
+    """Entropy of each prediction, nats; NaN where the score is no probability."""
+    if columns.class_scores is not None:
+        shares = columns.class_scores.astype(np.float64)
+        return np.asarray(special.entr(shares).sum(axis=1))
+    p = columns.score
+    inside = (p >= 0.0) & (p <= 1.0)
+    p = np.where(inside, p, 0.0)
+    return np.where(inside, special.entr(p) + special.entr(1.0 - p), np.nan)
+
+
+def log_loss(probability_of_truth: Floats) -> Floats:
+    """-ln p, nats, with p clipped at the machine epsilon."""
+    return -np.log(np.clip(probability_of_truth, LOG_FLOOR, 1.0 - LOG_FLOOR))

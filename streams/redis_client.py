@@ -1,0 +1,95 @@
+"""A Redis client for the Faust loop: plain or Cluster, whichever the server is, TLS and ACL by the URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError,
+    MasterDownError,
+    NoPermissionError,
+    ReadOnlyError,
+    RedisClusterException,
+    ResponseError,
+    TimeoutError,
+)
+
+from streams.tables import StoreMisconfigured, StoreUnavailable
+
+Client = Redis | RedisCluster
+
+SOCKET_TIMEOUT_S = 20.0
+PASSING = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, ClusterDownError, MasterDownError, OSError)
+REFUSED = (AuthenticationError, NoPermissionError)
+
+
+def shown(url: str) -> str:
+    """The URL without its secrets, for messages."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Redis' errors as ours. What passes by itself is `StoreUnavailable`; a refusal is `StoreMisconfigured`."""
+    try:
+        yield
+    except REFUSED as error:
+        raise StoreMisconfigured(f"Redis at {shown(url)} refuses us: {error}") from error
+    except PASSING as error:
+        raise StoreUnavailable(f"Redis at {shown(url)}: {type(error).__name__}: {error}") from error
+    except RedisClusterException as error:
+        raise StoreUnavailable(f"Redis Cluster at {shown(url)}: {error}") from error
+    except ResponseError as error:
+        if str(error).startswith(("OOM", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "UNBLOCKED")):
+            # Full, or unable to save: nothing was written, and people can mend it while we wait.
+            raise StoreUnavailable(f"Redis at {shown(url)}: {error}") from error
+        raise
+
+
+async def connect(url: str) -> Client:
+    """A connected client. `StoreUnavailable` where nobody answers, `StoreMisconfigured` where the server refuses us."""
+    options: dict[str, Any] = {
+        "socket_timeout": SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": 5.0,
+        "socket_read_size": 1 << 18,
+        # A commit that is repeated finds its offsets moved and does nothing, so a retry is safe.
+        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
+    }
+    with translated(url):
+        plain = Redis.from_url(url, **options)
+        try:
+            cluster = (await plain.info("cluster")).get("cluster_enabled")
+        except BaseException:
+            await plain.aclose()
+            raise
+        if not cluster:
+            return plain
+        await plain.aclose()
+        client: RedisCluster = RedisCluster.from_url(url, **options)
+        await client.initialize()
+        return client
+
+
+async def check_policy(client: Client, url: str) -> None:
+    """`StoreMisconfigured` unless `maxmemory-policy` is noeviction: an evicted row is a lost prediction that nobody notices."""
+    with translated(url):
+        answer: dict[str, Any] = await client.info("memory")
+    # A Cluster answers for each node.
+    nodes = answer.values() if answer and all(isinstance(node, dict) for node in answer.values()) else [answer]
+    for node in nodes:
+        policy = node.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise StoreMisconfigured(
+                f"Redis at {shown(url)} has maxmemory-policy {policy}: it would evict state. Set it to noeviction "
+                "(redis-cli CONFIG SET maxmemory-policy noeviction) and give it memory enough, or give Leadline a Redis of its own."
+            )

@@ -1,0 +1,241 @@
+"""Training rows (CSV, Parquet) or a built JSON to a reference."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from detectors.binning import CategoryBins, category
+from leadline.events import ClassValue
+from streams.layout import Task, Vector
+from streams.measure import binary_class, class_index, measure
+from streams.references import (
+    TOP_CATEGORIES,
+    BadReference,
+    Feature,
+    Reference,
+    categorical_feature,
+    load_reference,
+    numeric_feature,
+)
+from streams.tally import Sparse, Tally, tally_outcomes, tally_predictions
+
+SEGMENT_PREFIX = "segment__"
+VALUE_PREFIX = "value__"
+CLASS_PREFIX = "score__"
+RESERVED = ("score", "prediction", "label")
+NOT_NUMBERS = frozenset({"nan", "inf", "+inf", "-inf", "infinity", "-infinity"})
+MAX_SEGMENTS = 200
+
+Columns = Mapping[str, Sequence[Any]]
+
+
+def read_reference(
+    path: Path,
+    *,
+    task: Literal["auto", "binary", "regression", "multiclass"] = "auto",
+    positive_label: ClassValue | None = None,
+    threshold: float = 0.5,
+    business: Sequence[str] = (),
+) -> Reference:
+    """A built reference (`.json`), or training rows (`.csv`, `.csv.gz`, `.parquet`). BadReference says what is wrong."""
+    if not path.exists():
+        raise BadReference(f"{path} does not exist; give the JSON of `leadline reference build`, or CSV or Parquet of training rows")
+    if ".json" in path.suffixes:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        return load_reference(data, str(path))
+    columns = read_table(path)
+    return build_reference(
+        columns, task=task, positive_label=positive_label, threshold=threshold, business=business, source=path.name
+    )
+
+
+def read_table(path: Path) -> dict[str, list[Any]]:
+    """Columns by name. In CSV an empty cell is null and a column whose every other cell is a number is numeric."""
+    if path.suffix in {".parquet", ".pq"}:
+        try:
+            import pyarrow.parquet as parquet
+        except ImportError:
+            raise BadReference(f"{path} is Parquet: install it with `pip install 'leadline[parquet]'`, or give CSV") from None
+        table: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
+        return table
+    raw = path.read_bytes()
+    try:
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadReference(f"{path} is no CSV in UTF-8: {error}") from None
+    rows = csv.reader(io.StringIO(text, newline=""))
+    header = next(rows, None)
+    if not header:
+        raise BadReference(f"{path} is empty; it needs a header line and one line a row")
+    body = [row for row in rows if row]
+    short = next((number for number, row in enumerate(body, 2) if len(row) != len(header)), None)
+    if short is not None:
+        raise BadReference(f"{path}, line {short}: {len(body[short - 2])} cells, but the header names {len(header)} columns")
+    cells = list(zip(*body, strict=True)) if body else [()] * len(header)
+    return {name: _typed(column) for name, column in zip(header, cells, strict=True)}
+
+
+def _typed(column: Sequence[str]) -> list[Any]:
+    values: list[Any] = []
+    for cell in column:
+        if cell == "":
+            values.append(None)
+            continue
+        try:
+            values.append(float(cell))
+        except ValueError:
+            return [cell if cell != "" else None for cell in column]
+    return values
+
+
+def build_reference(
+    columns: Columns,
+    *,
+    task: Literal["auto", "binary", "regression", "multiclass"] = "auto",
+    positive_label: ClassValue | None = None,
+    threshold: float = 0.5,
+    business: Sequence[str] = (),
+    source: str = "",
+    learned: bool = False,
+) -> Reference:
+    """Edges, then counts of all rows and of every segment value, by the same code that counts live rows."""
+    n = len(next(iter(columns.values()), ()))
+    if n == 0:
+        raise BadReference("the reference holds no rows")
+    segments = {name[len(SEGMENT_PREFIX) :]: columns[name] for name in columns if name.startswith(SEGMENT_PREFIX)}
+    class_columns = {name[len(CLASS_PREFIX) :]: columns[name] for name in columns if name.startswith(CLASS_PREFIX)}
+    scores: Sequence[Any] = columns.get("score", ())
+    if class_columns:
+        scores = [{name: float(values[at] or 0.0) for name, values in class_columns.items()} for at in range(n)]
+    labels = columns.get("label")
+    found = task if task != "auto" else _task(scores, labels, positive_label)
+    names = [
+        name
+        for name in columns
+        if name not in RESERVED and not name.startswith((SEGMENT_PREFIX, CLASS_PREFIX, VALUE_PREFIX)) and name != "timestamp"
+    ]
+    features = [feature for name in names if (feature := _feature(name, columns[name])) is not None]
+    numeric_scores = [value for value in scores if isinstance(value, float)]
+    if found == "multiclass":
+        tops = [max(row.values()) for row in scores if isinstance(row, Mapping) and row]
+        score = numeric_feature("score", np.array(tops)) if tops else None
+    else:
+        score = numeric_feature("score", np.array(numeric_scores)) if numeric_scores else None
+    classes = _classes(scores, labels) if found == "multiclass" else ()
+    reference = Reference(task=found, features=features, score=score, classes=classes, business=business, learned=learned, source=source)
+    cells = _count(reference, columns, scores, labels, names, segments, positive_label, threshold)
+    return Reference(
+        task=found, features=features, score=score, classes=classes, business=business, learned=learned, cells=cells, source=source
+    )
+
+
+def _task(scores: Sequence[Any], labels: Sequence[Any] | None, positive_label: ClassValue | None) -> Task:
+    if any(isinstance(score, Mapping) for score in scores):
+        return "multiclass"
+    inside = all(isinstance(score, float) and 0.0 <= score <= 1.0 for score in scores if score is not None)
+    if labels is None or positive_label is not None:
+        return "binary" if inside else "regression"
+    binary = all(binary_class(label) in (0.0, 1.0) for label in labels if label is not None)
+    return "binary" if inside and binary else "regression"
+
+
+def _feature(name: str, values: Sequence[Any]) -> Feature | None:
+    present = [value for value in values if value is not None]
+    if not present:
+        return None  # a column that was always null says nothing about what is usual
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in present):
+        numbers = np.array(present, dtype=np.float64)
+        return numeric_feature(name, numbers) if np.isfinite(numbers).any() else None
+    return categorical_feature(name, CategoryBins.from_reference(present, top=TOP_CATEGORIES))
+
+
+def _classes(scores: Sequence[Any], labels: Sequence[Any] | None) -> tuple[str, ...]:
+    names = {name for row in scores if isinstance(row, Mapping) for name in row}
+    names |= {name for label in labels or () if label is not None and (name := category(label)) is not None}
+    return tuple(sorted(names))
+
+
+def _count(
+    reference: Reference,
+    columns: Columns,
+    scores: Sequence[Any],
+    labels: Sequence[Any] | None,
+    names: Sequence[str],
+    segments: Mapping[str, Sequence[Any]],
+    positive_label: ClassValue | None,
+    threshold: float,
+) -> dict[str | None, Vector]:
+    n = len(next(iter(columns.values())))
+    rows = [dict(zip(names, values, strict=True)) for values in zip(*(columns[name] for name in names), strict=True)] or [{}] * n
+    missing = {} if reference.task == "multiclass" else float("nan")
+    given = [value if value is not None else missing for value in scores] if len(scores) else [missing] * n
+    measured = measure(reference, given, columns.get("prediction") or [None] * n, rows, threshold)
+    tally = Tally(reference.layout)
+    everything = np.arange(n)
+    tally_predictions(tally, measured, everything, _numbers(columns.get("latency_ms")))
+    if labels is not None:
+        truth = read_labels(reference, labels, positive_label)
+        known = np.flatnonzero(np.isfinite(truth))
+        tally.one("joined", known)
+        tally.one("outcomes", known)
+        tally_outcomes(
+            tally,
+            known,
+            measured.score[known],
+            measured.predicted[known],
+            truth[known],
+            measured.score_codes[known] if measured.score_codes is not None else None,
+            measured.class_scores[known] if measured.class_scores is not None else None,
+        )
+    for name in reference.layout.business:
+        values = _numbers(columns.get(VALUE_PREFIX + name))
+        if values is not None:
+            known = np.flatnonzero(np.isfinite(values))
+            tally.one(f"value_rows:{name}", known)
+            tally.one(f"value:{name}", known, values[known])
+            tally.one(f"value_squares:{name}", known, values[known] ** 2)
+    keys = np.full((n, 1 + len(segments)), -1, dtype=np.int64)
+    keys[:, 0] = 0
+    found: list[str | None] = [None]
+    for at, (segment, values) in enumerate(segments.items(), start=1):
+        texts = np.array([category(value) if value is not None else None for value in values], dtype=object)
+        frequency: dict[str, int] = {}
+        for text in texts:
+            if text is not None:
+                frequency[text] = frequency.get(text, 0) + 1
+        for text in sorted(frequency, key=lambda item: (-frequency[item], item))[:MAX_SEGMENTS]:
+            keys[texts == text, at] = len(found)
+            found.append(f"{segment}={text}")
+    return {segment: _dense(reference, sparse) for segment, sparse in zip(found, tally.fold(keys, len(found)), strict=True)}
+
+
+def _dense(reference: Reference, sparse: Sparse) -> Vector:
+    vector = np.zeros(reference.layout.size)
+    vector[sparse.indices] = sparse.counts
+    vector[sparse.sum_indices] = sparse.sums
+    return vector
+
+
+def _numbers(values: Sequence[Any] | None) -> np.ndarray | None:
+    if values is None:
+        return None
+    return np.array([float(value) if isinstance(value, int | float) else np.nan for value in values])
+
+
+def read_labels(reference: Reference, labels: Sequence[ClassValue | None], positive_label: ClassValue | None) -> np.ndarray:
+    """Labels as numbers of the reference's task: 0 or 1, a class index, or a value; NaN for what is none."""
+    if reference.task == "binary":
+        if positive_label is None and set(map(type, labels)) == {float}:
+            numbers = np.array(labels, dtype=np.float64)
+            return np.where((numbers == 0.0) | (numbers == 1.0), numbers, np.nan)
+        return np.array([np.nan if label is None else binary_class(label, positive_label) for label in labels])
+    if reference.task == "multiclass":
+        return np.array([np.nan if label is None else class_index(reference, label) for label in labels])
+    return np.array([float(label) if isinstance(label, int | float) else np.nan for label in labels])

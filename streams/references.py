@@ -1,0 +1,284 @@
+"""A reference: what a model's features, score and outcomes looked like in training, as edges and counts.
+
+Built from rows (CSV or Parquet of training or hold-out data, or the first live rows), kept as one readable JSON file. It gives the
+mapping from values to bins, and for all traffic and every segment the count vector that live vectors are compared with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from detectors.binning import CategoryBins, Codes, NumericBins, as_numbers
+from streams.layout import Layout, Task, Vector
+
+COARSE_BINS = 10
+FINE_BINS = 100
+TOP_CATEGORIES = 50
+REFERENCE_VERSION = 1
+
+
+class BadReference(ValueError):
+    """The reference cannot be used. The text says which column or value, and what to do."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature's mapping. `groups` takes each code to its coarse group (the PSI's bins); specials are groups of their own."""
+
+    name: str
+    kind: Literal["numeric", "categorical"]
+    bins: NumericBins | CategoryBins
+    groups: npt.NDArray[np.int64]
+    center: float
+    scale: float
+    low: float
+    high: float
+
+    @property
+    def size(self) -> int:
+        return self.bins.size
+
+    @cached_property
+    def group_count(self) -> int:
+        return int(self.groups.max()) + 1
+
+    def assign(self, values: Sequence[object]) -> tuple[Codes, npt.NDArray[np.float64] | None]:
+        """Codes of decoded values and, for a number, the values as float64 (NaN where there is none)."""
+        if isinstance(self.bins, CategoryBins):
+            return self.bins.assign(values), None
+        numbers, missing = as_numbers(values)
+        return self.bins.assign(numbers, missing), numbers
+
+    @cached_property
+    def group_labels(self) -> tuple[str, ...]:
+        """A name for each coarse group, for people."""
+        if isinstance(self.bins, CategoryBins):
+            return self.bins.labels
+        coarse = [self.bins.labels[code] for code in range(self.bins.ordered)]
+        names: list[str] = []
+        for group in range(self.group_count - 2):
+            members = [coarse[code] for code in np.flatnonzero(self.groups[: self.bins.ordered] == group)]
+            names.append(members[0].split(",")[0] + "," + members[-1].split(",")[1])
+        return (*names, "missing", "invalid")
+
+
+def numeric_feature(name: str, values: npt.NDArray[np.float64]) -> Feature:
+    """Edges from the finite values: about ten coarse bins (PSI), each cut into about ten fine ones (KS, onset)."""
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        raise BadReference(f"column {name!r} holds no finite number; leave it out of the reference, or give its values")
+    coarse = NumericBins.from_reference(finite, COARSE_BINS)
+    fine = NumericBins.fine(finite, FINE_BINS)
+    edges = sorted(set(coarse.edges) | set(fine.edges))
+    return numeric_from_edges(
+        name,
+        edges,
+        coarse.edges,
+        center=float(finite.mean()),
+        scale=float(finite.std()) or 1.0,
+        low=float(np.quantile(finite, 0.001)),
+        high=float(np.quantile(finite, 0.999)),
+    )
+
+
+def numeric_from_edges(
+    name: str, edges: Sequence[float], coarse: Sequence[float], *, center: float, scale: float, low: float, high: float
+) -> Feature:
+    """The feature whose fine edges contain its coarse ones."""
+    bins = NumericBins(tuple(edges))
+    lowers = np.concatenate([[-np.inf], np.asarray(edges, dtype=np.float64)])
+    groups = np.searchsorted(np.asarray(coarse, dtype=np.float64), lowers, side="right")
+    last = int(groups[-1])
+    return Feature(name, "numeric", bins, np.append(groups, [last + 1, last + 2]), center, scale, low, high)
+
+
+def categorical_feature(name: str, bins: CategoryBins) -> Feature:
+    return Feature(name, "categorical", bins, np.arange(bins.size), 0.0, 1.0, 0.0, 1.0)
+
+
+class Reference:
+    """Everything about one model's baseline. Immutable; `fingerprint` names it in every digest and report."""
+
+    def __init__(
+        self,
+        *,
+        task: Task,
+        features: Sequence[Feature],
+        score: Feature | None,
+        classes: Sequence[str] = (),
+        business: Sequence[str] = (),
+        learned: bool = False,
+        cells: Mapping[str | None, Vector] | None = None,
+        source: str = "",
+    ) -> None:
+        self.task: Task = task
+        self.features = tuple(features)
+        self.score = score
+        self.classes = tuple(classes)
+        self.learned = learned
+        self.source = source
+        self.layout = Layout(
+            task,
+            tuple((feature.name, feature.size) for feature in self.features),
+            score.size if score else 0,
+            self.classes,
+            tuple(business),
+        )
+        self.cells: dict[str | None, Vector] = dict(cells or {})
+        self.centers = np.array([feature.center for feature in self.features])
+        self.scales = np.array([feature.scale for feature in self.features])
+        digest = hashlib.sha256(self.layout.fingerprint.encode())
+        for feature in (*self.features, *([score] if score else [])):
+            digest.update(feature.bins.fingerprint)
+            digest.update(feature.groups.tobytes())
+        self.bins_fingerprint = digest.hexdigest()[:16]
+        """Names the mapping: counts are added only where it is equal."""
+        for segment in sorted(self.cells, key=str):
+            digest.update(repr(segment).encode() + self.cells[segment].tobytes())
+        self.fingerprint = digest.hexdigest()[:16]
+
+    @property
+    def rows(self) -> int:
+        """Rows the baseline was counted on."""
+        return int(self.layout.one(self.cells[None], "rows")) if None in self.cells else 0
+
+    def cell(self, segment: str | None) -> Vector | None:
+        """The baseline of a segment ("site=north") or, for None, of all traffic."""
+        return self.cells.get(segment)
+
+
+def bare(task: Task, business: Sequence[str] = (), classes: Sequence[str] = ()) -> Reference:
+    """The layout of a model that has no reference yet: rows, join states and outcomes, no features."""
+    return Reference(task=task, features=(), score=None, business=business, learned=True, classes=classes)
+
+
+class _FeatureFile(msgspec.Struct, omit_defaults=True):
+    name: str
+    kind: Literal["numeric", "categorical"]
+    edges: list[float] = []
+    coarse_edges: list[float] = []
+    mean: float = 0.0
+    standard_deviation: float = 1.0
+    low: float = 0.0
+    high: float = 1.0
+    categories: list[str] = []
+    rarer_categories: list[str] = []
+    complete: bool = True
+    counts: dict[str, int] = {}
+
+
+class _ReferenceFile(msgspec.Struct, omit_defaults=True):
+    version: int
+    task: Task
+    rows: int
+    source: str
+    features: list[_FeatureFile]
+    score: _FeatureFile | None
+    classes: list[str]
+    business: list[str]
+    learned: bool
+    cells: dict[str, dict[str, list[float]]]
+    fingerprint: str
+
+
+ALL = ""  # the key of all traffic in the file: no segment has an empty name
+
+
+def dump_reference(reference: Reference) -> bytes:
+    """The reference as JSON that people can read: edges, categories and counts by name, then every cell's non-zero slots."""
+    layout = reference.layout
+    everything = reference.cells.get(None)
+
+    def describe(feature: Feature, section: str) -> _FeatureFile:
+        file = _FeatureFile(feature.name, feature.kind)
+        if isinstance(feature.bins, NumericBins):
+            file.edges = list(feature.bins.edges)
+            changes = np.flatnonzero(np.diff(feature.groups[: feature.bins.ordered])) if feature.bins.ordered > 1 else []
+            file.coarse_edges = [feature.bins.edges[at] for at in changes]
+            file.mean, file.standard_deviation, file.low, file.high = feature.center, feature.scale, feature.low, feature.high
+        else:
+            file.categories, file.rarer_categories, file.complete = list(feature.bins.top), list(feature.bins.rest), feature.bins.complete
+        if everything is not None:
+            coarse = np.bincount(feature.groups, weights=layout.part(everything, section), minlength=feature.group_count)
+            file.counts = {label: int(n) for label, n in zip(feature.group_labels, coarse, strict=True)}
+        return file
+
+    file = _ReferenceFile(
+        version=REFERENCE_VERSION,
+        task=reference.task,
+        rows=reference.rows,
+        source=reference.source,
+        features=[describe(feature, f"feature:{feature.name}") for feature in reference.features],
+        score=describe(reference.score, "score") if reference.score else None,
+        classes=list(reference.classes),
+        business=list(layout.business),
+        learned=reference.learned,
+        cells={
+            segment or ALL: {
+                name: [float(at) for pair in zip(np.flatnonzero(part), part[np.flatnonzero(part)], strict=True) for at in pair]
+                for name in layout.slots
+                if (part := layout.part(vector, name)).any()
+            }
+            for segment, vector in sorted(reference.cells.items(), key=lambda item: item[0] or ALL)
+        },
+        fingerprint=reference.fingerprint,
+    )
+    return msgspec.json.format(msgspec.json.encode(file), indent=1)
+
+
+def load_reference(data: bytes, where: str = "reference") -> Reference:
+    """Reads `dump_reference`'s JSON. BadReference says what is wrong."""
+    try:
+        file = msgspec.json.decode(data, type=_ReferenceFile)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadReference(f"{where} is no reference of Leadline: {error}; build one with `leadline reference build`") from None
+    if file.version != REFERENCE_VERSION:
+        raise BadReference(f"{where} has version {file.version}, this Leadline reads {REFERENCE_VERSION}; build it again")
+
+    def feature(entry: _FeatureFile) -> Feature:
+        if entry.kind == "categorical":
+            bins = CategoryBins(tuple(entry.categories), tuple(entry.rarer_categories), entry.complete)
+            return categorical_feature(entry.name, bins)
+        return numeric_from_edges(
+            entry.name,
+            entry.edges,
+            entry.coarse_edges,
+            center=entry.mean,
+            scale=entry.standard_deviation,
+            low=entry.low,
+            high=entry.high,
+        )
+
+    def build(cells: Mapping[str | None, Vector]) -> Reference:
+        return Reference(
+            task=file.task,
+            features=[feature(entry) for entry in file.features],
+            score=feature(file.score) if file.score else None,
+            classes=file.classes,
+            business=file.business,
+            learned=file.learned,
+            cells=cells,
+            source=file.source,
+        )
+
+    layout = build({}).layout
+    cells: dict[str | None, Vector] = {}
+    for segment, sections in file.cells.items():
+        vector = np.zeros(layout.size)
+        for name, pairs in sections.items():
+            if name not in layout.slots:
+                raise BadReference(f"{where}: cell {segment or 'all'!r} has an unknown section {name!r}; build it again")
+            vector[layout.offset(name) + np.asarray(pairs[0::2], dtype=np.int64)] = pairs[1::2]
+        cells[segment or None] = vector
+    reference = build(cells)
+    if reference.fingerprint != file.fingerprint:
+        raise BadReference(f"{where} does not match its fingerprint: it was edited or cut short; build it again")
+    return reference

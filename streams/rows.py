@@ -1,0 +1,114 @@
+"""One request as one small row: what is kept between a prediction and its label.
+
+A pending row is 28 bytes and one byte a feature: its bin, enough to ask later which features go with wrong predictions. A joined row
+has its label behind that, so that a corrected label can be taken back. A label that came first waits as a row of its own.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+PENDING, JOINED, EARLY = 1, 2, 3
+LATE_SEEN, TOO_EARLY_SEEN, REVISED = 1, 2, 4
+
+HEADER = np.dtype(
+    [
+        ("kind", "u1"),
+        ("flags", "u1"),
+        ("mapping", "<u2"),
+        ("combination", "<u4"),
+        ("time", "<f8"),
+        ("score", "<f8"),
+        ("predicted", "<f4"),
+    ]
+)
+HEADER_BYTES = HEADER.itemsize
+LABEL_BYTES = 8
+KIND_AT, FLAGS_AT = 0, 1
+MAX_WAITING_LABELS = 8
+
+
+class WaitingLabel(NamedTuple):
+    """A label whose prediction has not come. Kept in order of arrival."""
+
+    time: float
+    label: float | str | bool
+    values: dict[str, float] | None
+
+
+def pack_predictions(
+    times: npt.NDArray[np.float64],
+    scores: npt.NDArray[np.float64],
+    predicted: npt.NDArray[np.float64],
+    combinations: npt.NDArray[np.int64],
+    codes: npt.NDArray[np.uint8],
+    mapping: int,
+    class_scores: npt.NDArray[np.float32] | None,
+) -> list[bytes]:
+    """Pending rows of n predictions; `codes` is [n, features], `class_scores` [n, classes] of a multiclass model."""
+    n = len(times)
+    tail = codes if class_scores is None else np.concatenate([codes, class_scores.view(np.uint8).reshape(n, -1)], axis=1)
+    packed = np.zeros(n, dtype=np.dtype([("header", HEADER), ("tail", "u1", (tail.shape[1],))]))
+    header = packed["header"]
+    header["kind"], header["mapping"], header["combination"] = PENDING, mapping, combinations
+    header["time"], header["score"], header["predicted"] = times, scores, predicted
+    packed["tail"] = tail
+    data, size = packed.tobytes(), packed.dtype.itemsize
+    return [data[at : at + size] for at in range(0, n * size, size)]
+
+
+def headers(rows: Sequence[bytes]) -> npt.NDArray[Any]:
+    """The headers of rows as one structured array."""
+    return np.frombuffer(b"".join([row[:HEADER_BYTES] for row in rows]), dtype=HEADER)
+
+
+def class_scores(rows: Sequence[bytes], classes: int) -> npt.NDArray[np.float32]:
+    """[n, classes] of rows of a multiclass model, pending or joined."""
+    size = 4 * classes
+    ends = [len(row) - (LABEL_BYTES if row[KIND_AT] == JOINED else 0) for row in rows]
+    data = b"".join([row[end - size : end] for row, end in zip(rows, ends, strict=True)])
+    return np.frombuffer(data, dtype="<f4").reshape(len(rows), classes)
+
+
+def join_row(row: bytes, label: float, *, revised: bool = False) -> bytes:
+    """The joined form of a pending or joined row."""
+    body = row[HEADER_BYTES:-LABEL_BYTES] if row[KIND_AT] == JOINED else row[HEADER_BYTES:]
+    flags = row[FLAGS_AT] & ~LATE_SEEN | (REVISED if revised else 0)
+    return bytes((JOINED, flags)) + row[2:HEADER_BYTES] + body + np.float64(label).tobytes()
+
+
+def flag_row(row: bytes, flag: int) -> bytes:
+    return row[:FLAGS_AT] + bytes((row[FLAGS_AT] | flag,)) + row[FLAGS_AT + 1 :]
+
+
+def label_of(row: bytes) -> float:
+    """The label of a joined row: 0 or 1, a class index, or a value."""
+    return float(np.frombuffer(row[-LABEL_BYTES:], dtype="<f8")[0])
+
+
+def time_of(row: bytes) -> float:
+    """Event time of the prediction or, of a waiting row, of its first label; epoch seconds."""
+    if row[KIND_AT] == EARLY:
+        return unpack_waiting(row)[0].time
+    return float(_TIME.unpack_from(row, 8)[0])
+
+
+_TIME = struct.Struct("<d")
+_encode = msgspec.msgpack.Encoder().encode
+_waiting = msgspec.msgpack.Decoder(list[tuple[float, float | str | bool, dict[str, float] | None]])
+
+
+def pack_waiting(labels: Sequence[WaitingLabel]) -> bytes:
+    """Labels that came first. Beyond eight the oldest but one goes: the first says when, the last says what."""
+    kept = [*labels[:1], *labels[-(MAX_WAITING_LABELS - 1) :]] if len(labels) > MAX_WAITING_LABELS else labels
+    return bytes((EARLY,)) + _encode([tuple(label) for label in kept])
+
+
+def unpack_waiting(row: bytes) -> list[WaitingLabel]:
+    return [WaitingLabel(*item) for item in _waiting.decode(row[1:])]
