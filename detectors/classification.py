@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.auc import Auc, auc_from_histograms
+from detectors.errors import BadValues
 from detectors.shares import Array, Estimate, counts, divide, share
 
 LOG_LOSS_EPS = float(np.finfo(np.float64).eps)
@@ -68,10 +69,10 @@ def _f1(tp: Array, wrong: Array) -> Estimate:
 
 
 def confusion(labels: npt.ArrayLike, predictions: npt.ArrayLike, classes: int) -> npt.NDArray[np.int64]:
-    """Counts [classes, classes] of rows by (true, predicted) class index. Indices outside [0, classes) are an error."""
+    """Counts [classes, classes] of rows by (true, predicted) class index. BadValues where an index is outside."""
     true, predicted = np.asarray(labels, dtype=np.int64), np.asarray(predictions, dtype=np.int64)
     if true.size and (min(true.min(), predicted.min()) < 0 or max(true.max(), predicted.max()) >= classes):
-        raise ValueError(f"a class index lies outside [0, {classes})")
+        raise BadValues(f"a class index lies outside [0, {classes})")
     return np.bincount(true * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.classification import mean_from_sums
+from detectors.errors import BadParameter
 from detectors.shares import Array, Estimate, binomial_log_tail, counts, divide, share
 
 
@@ -46,12 +47,12 @@ class Weighted(NamedTuple):
 
 
 def delays(edges: npt.ArrayLike, labelled: npt.ArrayLike, rows: float) -> Delays:
-    """Reference delays. Raises ValueError unless edges increase and the labelled rows are at most all rows."""
+    """Reference delays. BadParameter unless edges increase and the labelled rows are at most all rows."""
     borders, by_delay = np.asarray(edges, dtype=np.float64), counts(labelled)
     if borders.ndim != 1 or by_delay.shape != (borders.size - 1,) or not np.all(np.diff(borders) > 0.0):
-        raise ValueError("edges must increase and be one more than the counts")
+        raise BadParameter("edges must increase and be one more than the counts")
     if by_delay.sum() > rows:
-        raise ValueError(f"{by_delay.sum():.0f} labelled rows cannot come from {rows:.0f}")
+        raise BadParameter(f"{by_delay.sum():.0f} labelled rows cannot come from {rows:.0f}")
     return Delays(borders, by_delay, float(rows))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
+from detectors.errors import BadValues
 from detectors.shares import Array, Estimate, binomial_log_tail, counts, divide, share, upper_limit
 
 COLLAPSE_LIMIT = 0.8
@@ -94,10 +95,10 @@ def answers(scores: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 
 def most_frequent(keys: npt.ArrayLike) -> tuple[int, int]:
-    """(key, count) of the most frequent answer in a batch; the least key among equals. Raises ValueError when empty."""
+    """(key, count) of the most frequent answer in a batch; the least key among equals. BadValues when empty."""
     values, sizes = np.unique(np.asarray(keys, dtype=np.int64), return_counts=True)
     if values.size == 0:
-        raise ValueError("no answers to count")
+        raise BadValues("no answers to count")
     first = int(sizes.argmax())
     return int(values[first]), int(sizes[first])
 

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from detectors.errors import BadValues
 from detectors.shares import Array, divide
 
 Decision = Literal["promote", "hold", "rollback"]
@@ -53,12 +54,12 @@ def update(
     """State after a batch with `n` pairs, sum of d and sum of d^2. Order of batches matters to V, not to validity.
 
     `low` and `high` bound d: -1 and 1 for 0/1 or Brier losses; a latency or a revenue must be clipped first. Each pair
-    enters once: a corrected label is not taken back. Raises ValueError where the sums cannot come from such d.
+    enters once: a corrected label is not taken back. BadValues where the sums cannot come from such d.
     """
     rows, d, d2 = (np.asarray(part, dtype=np.float64) for part in (n, total, squares))
     slack = 1e-9 * (np.abs(d) + rows * max(abs(low), abs(high)))
     if not (np.all(np.isfinite(d2)) and np.all((d >= rows * low - slack) & (d <= rows * high + slack))):
-        raise ValueError(f"the batch has differences outside [{low}, {high}]")
+        raise BadValues(f"the batch has differences outside [{low}, {high}]")
     centre = np.clip(np.nan_to_num(divide(state.total, state.n)), low, high)
     spread = np.maximum(d2 - 2.0 * centre * d + rows * centre * centre, 0.0)
     return PairedSums(state.n + rows, state.total + d, state.spread + spread)
