@@ -61,7 +61,7 @@ def guard(command: list[str]) -> tuple[int, bool]:
         readable, _, _ = select.select([0, woken], [], [], LOOK_EVERY_S)
         if woken in readable:
             os.read(woken, 64)
-        gone = bool(asked_to_stop)
+        gone = bool(asked_to_stop) or os.getppid() != asker or (0 in readable and not os.read(0, 1))
         if gone:
             end(child)
     return (child.returncode if child.returncode >= 0 else 128 - child.returncode), gone
