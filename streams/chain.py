@@ -79,7 +79,12 @@ class Chain:
             old = self.lanes.get(place)
             lane = self.lanes[place] = Lane(place, offset, offset, arrived_at=now)
             if old is not None:
-                lane.handed, lane.asked, lane.trusted_until, lane.holes = old.handed, old.asked, old.trusted_until, old.holes
+                lane.handed, lane.asked, lane.trusted_until, lane.holes = (
+                    old.handed,
+                    old.asked,
+                    old.trusted_until,
+                    old.holes,
+                )
 
     def positions(self) -> dict[Place, int]:
         """Where the log must be read on, for every lane."""

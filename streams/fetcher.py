@@ -103,7 +103,9 @@ class Fetcher:
 
     def bounds(self, place: Place) -> tuple[int, int]:
         """*Blocks*: first offset and end of the log."""
-        low, high = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=REQUEST_TIMEOUT_S, cached=False)
+        low, high = self._consumer.get_watermark_offsets(
+            TopicPartition(*place), timeout=REQUEST_TIMEOUT_S, cached=False
+        )
         return int(low), int(high)
 
     def committed(self, places: Sequence[Place]) -> dict[Place, int]:
@@ -126,7 +128,9 @@ def sort_out(messages: Sequence[Message]) -> tuple[dict[Place, list[Record]], se
     for message in messages:
         error = message.error()
         if error is None:
-            record = _new_tuple(Record, (message.offset(), message.key(), message.value(), message.timestamp()[1] / 1000.0))
+            record = _new_tuple(
+                Record, (message.offset(), message.key(), message.value(), message.timestamp()[1] / 1000.0)
+            )
             lane = (message.topic(), message.partition())
             try:
                 lanes[lane].append(record)

@@ -1,62 +1,121 @@
-"""Owners at work: claim, load, build; then check the chain, read, fold, commit, send; and claim again when a commit is refused."""
+"""All owners of a worker: who is claimed, what is committed, how far behind the log everybody is."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from streams.chain import Part, Place
-from streams.effects import merge, overlay
+from streams.chain import Place
 from streams.intake import Fetched, Intake
-from streams.outbox import Relay
-from streams.settings import WorkerSettings
-from streams.stage import Effects, Send, Stage, StageFactory
-from streams.tables import Change, Kind, Outcome, Outgoing, Owner, StoreUnavailable, Tables, View
+from streams.owner import Shared, Work
+from streams.tables import Kind, Owner
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 0.5
+STRAY_S = 5.0
 
 
-class StateMissing(Exception):
-    """Redis knows nothing of an owner whose offsets Kafka knows; `reason` is the metric label."""
+class CopartitionBroken(Exception):
+    """One worker was given a part of an owner's topics only."""
 
-    reason = "state_missing"
-
-
-class StateAhead(Exception):
-    """The tables stand beyond the end of the log: the topic was made anew, or lost its tail."""
-
-    reason = "state_ahead_of_log"
+    reason = "copartition_broken"
 
 
 @dataclass(frozen=True, slots=True)
-class DataGap:
-    """The log no longer holds [first, end) of a partition that the tables have not seen."""
+class Standing:
+    """Where one partition stands: `offset` is what the tables hold, `lag` None while the log's end is unknown."""
 
-    topic: str
-    partition: int
-    first: int
-    end: int
-
-
-@dataclass(slots=True)
-class Counters:
-    """Since the start of the process."""
-
-    records: int = 0
-    batches: int = 0
-    commits: int = 0
-    refused: int = 0
-    rewinds: int = 0
-    gaps: int = 0
+    owner: Owner
+    offset: int
+    lag: int | None
+    holes: int
 
 
-GapHook = Callable[[DataGap], Sequence[Send]]
+class Owners:
+    """`streams.transport.Claims` and the agents' way to their owners."""
 
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self.intake: Intake = shared.intake
+        self._topics: dict[Kind, tuple[str, ...]] = shared.settings.topics.groups(shared.settings.roles)
+        self._works: dict[Owner, Work] = {}
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self.stopping = False
 
-def no_alert(gap: DataGap) -> Sequence[Send]:
-    return ()
+    def fail(self, reason: BaseException) -> None:
+        """The worker must stop; the first reason is kept."""
+        if not self.failed.done():
+            log.error("stopping because of %s: %s", type(reason).__name__, reason)
+            self.failed.set_result(reason)
+
+    async def claim(self, places: Iterable[Place]) -> dict[Place, int]:
+        assigned = set(places)
+        wanted = {self.intake.owner_of(place) for place in assigned}
+        for owner in wanted:
+            missing = [topic for topic in self._topics[owner.kind] if Place(topic, owner.partition) not in assigned]
+            if missing:
+                raise CopartitionBroken(f"{owner} was assigned without {', '.join(missing)}")
+        for owner in self._works.keys() - wanted:
+            await self._works.pop(owner).drop()
+        positions: dict[Place, int] = {}
+        for owner in sorted(wanted):
+            work = self._works.get(owner)
+            if work is None:
+                work = self._works[owner] = Work(owner, self._topics[owner.kind], self.shared)
+            positions.update(await work.claim())
+        return positions
+
+    async def recover(self, places: Iterable[Place]) -> None:
+        """The log lacks what these owners ask for: the claim finds out what, and reports it."""
+        for owner in {self.intake.owner_of(place) for place in places}:
+            if work := self._works.get(owner):
+                await work.claim_again()
+
+    async def process(self, fetched: Fetched) -> None:
+        """A batch for its owner, unless it is no longer ours."""
+        work = self._works.get(fetched.owner)
+        if work is not None and not self.stopping:
+            await work.process(fetched.parts)
+
+    async def tend(self) -> None:
+        """Once a second: idle folds, and lanes whose batch was lost without a successor that would show it."""
+        now = time.monotonic()
+        idle = self.shared.settings.idle_fold_s
+        for work in list(self._works.values()):
+            if not work.live or work.busy or self.stopping:
+                continue
+            quiet = now - work.active_at
+            if idle is not None and quiet >= idle:
+                await work.idle()
+            lanes = self.intake.chain.lanes
+            stray = {
+                place: offset
+                for place, offset in work.positions().items()
+                if place in lanes and lanes[place].begin > offset
+            }
+            if stray and quiet > STRAY_S and not work.busy:
+                self.shared.counters.rewinds += 1
+                log.info("%s: a batch was dropped on its way, going back to %s", work.owner, stray)
+                await self.intake.go_back(stray)
+
+    async def quiesce(self) -> None:
+        """Let what is being committed end, and start nothing new."""
+        self.stopping = True
+        for work in list(self._works.values()):
+            await work.drop()
+
+    def offsets(self) -> dict[Place, int]:
+        return {place: offset for work in self._works.values() for place, offset in work.positions().items()}
+
+    def standings(self) -> dict[Place, Standing]:
+        """Every claimed partition."""
+        found: dict[Place, Standing] = {}
+        lanes = self.intake.chain.lanes
+        for work in self._works.values():
+            for place, offset in work.positions().items():
+                holes = lanes[place].holes if place in lanes else 0
+                found[place] = Standing(work.owner, offset, self.intake.lag(place, offset), holes)
+        return found

@@ -21,7 +21,9 @@ from streams.tables import Change, Claimed, Outcome, Outgoing, Owner, Rows, View
 
 OUTCOMES = {1: Outcome.COMMITTED, 0: Outcome.FENCED, -1: Outcome.MISMATCH}
 FIELDS_A_READ = 10_000
-WHOLE_BELOW = 50_000  # rows; a larger table is scanned in steps, so that one owner's claim does not stop the server for others
+WHOLE_BELOW = (
+    50_000  # rows; a larger table is scanned in steps, so that one owner's claim does not stop the server for others
+)
 VIEWS_A_ROUND = 500
 
 _pack = msgspec.msgpack.Encoder().encode

@@ -189,7 +189,9 @@ class Consumer(base.Consumer):
         return True
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
-        offsets = {place: offset for place, offset in self.claims.offsets().items() if self._mirrored.get(place) != offset}
+        offsets = {
+            place: offset for place, offset in self.claims.offsets().items() if self._mirrored.get(place) != offset
+        }
         if not offsets or not await self._thread.mirror(offsets):
             return False
         self._mirrored.update(offsets)
