@@ -23,6 +23,8 @@ Positions = Mapping[Partition, int]  # the next offset to be read
 # What may be unread in one partition; the rest covers what is in flight, and the overhead of batches.
 SAFE_BYTES = RETAINED_BYTES * 3 // 5
 SAFE_RECORDS = RETAINED_BATCHES * 3 // 5  # at worst every record is a batch
+# For a paced producer: at most 1 MiB waits inside it, in batches large enough for the mock's one batch a fetch.
+PACED_PRODUCER = {"queue.buffering.max.kbytes": 1024, "linger.ms": 20}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ class Pacer:
 
     `positions` says where the readers stand (a callable, so that it is asked anew); a partition that it does not name
     counts as unread from the start. Feed `sent` from delivery reports, in order of offset, and call `wait_for_lag`
-    before producing on.
+    before producing on. What waits inside the producer is not seen here, so bound it: `PACED_PRODUCER`. Not for use
+    from several threads.
     """
 
     def __init__(

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from streams.embedded_errors import EmbeddedDataLost, MockBrokerError
-from streams.lag_guard import LagGuard
+from streams.lag_guard import PACED_PRODUCER, LagGuard, Pacer
 from streams.librdkafka import ApiKey, candidates
 from streams.mock_broker import MockBroker, PlainMockBroker
 from streams.topics import admin_client, describe_partitions
@@ -130,6 +131,57 @@ def test_records_that_the_broker_forgot_unread_are_reported_with_their_range(bro
         with pytest.raises(EmbeddedDataLost, match=rf"offsets \[0, {low}\)"):
             guard.check({("t", 0): 0, ("t", 1): 0})
         assert guard.check({("t", 0): 0, ("t", 1): low}) == {("t", 0): 0, ("t", 1): high - low}
+
+
+def test_a_paced_producer_never_outruns_a_slow_reader(broker: MockBroker):
+    positions = {("t", 0): 0}
+    pacer = Pacer(lambda: positions)
+
+    def stored(error: KafkaError | None, message: Message) -> None:
+        assert error is None
+        pacer.sent("t", 0, message.offset() or 0, 1_000)
+
+    reader = Consumer(
+        {
+            "bootstrap.servers": broker.bootstrap_servers,
+            "group.id": "g",
+            "auto.offset.reset": "error",
+            "queued.max.messages.kbytes": 64,  # it reads ahead little, so that the producer is really ahead of it
+        }
+    )
+    reader.assign([TopicPartition("t", 0, 0)])
+    enough = threading.Event()
+
+    def read_slowly() -> None:
+        while not enough.is_set() and positions["t", 0] < 15_000:
+            for message in reader.consume(500, 0.05):
+                if message.error():
+                    return
+                positions["t", 0] = (message.offset() or 0) + 1
+
+    thread = threading.Thread(target=read_slowly)
+    thread.start()
+    client = producer(broker, **PACED_PRODUCER)
+    try:
+        for number in range(15_000):
+            if number % 100 == 0:
+                pacer.wait_for_lag(timeout_s=30)
+            while True:
+                try:
+                    client.produce("t", bytes(1_000), partition=0, on_delivery=stored)
+                    break
+                except BufferError:
+                    client.poll(0.05)
+            client.poll(0)
+        client.flush(20)
+        thread.join(30)
+    finally:
+        enough.set()
+        thread.join(5)
+        reader.close()
+    assert positions == {("t", 0): 15_000}, "15 MB went through a log of 5 MB"
+    with LagGuard(broker.bootstrap_servers) as guard:
+        assert guard.check(positions) == {("t", 0): 0}
 
 
 def test_the_fallback_without_ctypes_serves_four_partitions_and_refuses_other_counts():
