@@ -139,7 +139,8 @@ class Publisher:
         if refused:
             raise ValueError(f"config may not set {', '.join(refused)}: the publisher does, see its parameters")
         # Reconnecting fast costs a service nothing and shortens what must wait in memory.
-        defaults = {"reconnect.backoff.max.ms": 2000, "socket.keepalive.enable": True}
+        # Connection errors reach `on_error`, `stats` and (once a minute) the log; librdkafka's own would repeat each.
+        defaults = {"reconnect.backoff.max.ms": 2000, "socket.keepalive.enable": True, "log_level": 2}
         given = {name: value for name, value in owned.items() if value is not None}
         self._config = {**defaults, **(config or {}), **given, **FIXED}
         self._predictions_topic, self._labels_topic = predictions_topic, labels_topic

@@ -92,7 +92,7 @@ class PublishQueue:
         self._dropped: Counter[str] = Counter()
         self._notes: deque[tuple[str, str]] = deque(maxlen=NOTES)
         self._last_error = ""
-        self._logged_at = float("-inf")
+        self._logged_at = self._broker_logged_at = float("-inf")
         self._logged = 0
 
     def send(self, topic: str, key: bytes, value: bytes) -> bool:
@@ -317,6 +317,9 @@ class PublishQueue:
         self._last_error = error.str()
         if error.code() == KafkaError._FATAL:
             self._fatal = True
+        if time.monotonic() - self._broker_logged_at >= LOG_EVERY_S:
+            log.warning("Kafka: %s", error.str())
+            self._broker_logged_at = time.monotonic()
         if self._on_error is not None:
             self._notes.append(("broker", error.str()))
 

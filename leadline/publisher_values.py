@@ -71,14 +71,16 @@ def plain(value: Any) -> float | int | str | bool | None:
             return float(value)
         except OverflowError:
             return None  # past 1.8e308: an infinity by another name
-    if isinstance(value, str):
-        return str.__str__(value)  # the text itself also of enumerations and numpy's
-    if kind.__name__ in MISSING:
-        return None
     if hasattr(value, "item"):
         item = value.item()  # numpy and torch scalars; an array of several raises ValueError
+        if type(item) is float:
+            return item if -INFINITY < item < INFINITY else None
         if type(item) is not kind:  # numpy.longdouble gives itself
             return plain(item)
+    if isinstance(value, str):
+        return str.__str__(value)  # the text itself also of enumerations
+    if kind.__name__ in MISSING:
+        return None
     if isinstance(value, int):
         return plain(int(value))
     if isinstance(value, Real | Decimal) or hasattr(value, "as_integer_ratio"):  # also Fraction, numpy.longdouble
