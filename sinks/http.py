@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 
 import httpx
 
@@ -42,10 +44,18 @@ class Answer:
     retry_after_s: float | None
 
 
+@cache
+def _certificates() -> ssl.SSLContext:
+    return httpx.create_ssl_context()  # reading the bundle costs more than a request: once a process
+
+
 def new_client(timeout_s: float) -> httpx.AsyncClient:
     """A client that follows no redirect (it would carry the alert to where nobody sent it) and keeps its connection."""
     return httpx.AsyncClient(
-        timeout=timeout_s, follow_redirects=False, limits=httpx.Limits(max_connections=2, keepalive_expiry=30)
+        timeout=timeout_s,
+        follow_redirects=False,
+        verify=_certificates(),
+        limits=httpx.Limits(max_connections=2, keepalive_expiry=30),
     )
 
 

@@ -56,7 +56,7 @@ def letter(
 
 
 def shrunk(large: Undelivered) -> Undelivered:
-    """The same without its alert, of which the first `ORIGINAL_LIMIT` bytes stay: for a broker that refuses the size."""
+    """The same, with only the first `ORIGINAL_LIMIT` bytes of its alert: for a broker that refuses the size."""
     whole = large.alert.model_dump_json().encode() if large.alert is not None else b""
     return large.model_copy(
         update={

@@ -27,7 +27,6 @@ from sinks.secrets import Secret
 log = logging.getLogger(__name__)
 REMEMBERED = 100_000
 WEEK_S = 7 * 86400.0
-REDIS_PREFIX = "leadline:delivered"
 
 
 class DeliveryRecord(Protocol):
@@ -61,10 +60,11 @@ class FileRecordConfig(Settings):
 
 
 class RedisRecordConfig(Settings):
-    """`kind: redis`: shared by all delivery processes of a group. Keys: `leadline:delivered:SINK:ALERT_ID`, with a TTL."""
+    """`kind: redis`: shared by all processes of a group. Keys: `PREFIX:delivered:SINK:ALERT_ID`, with a TTL."""
 
     kind: Literal["redis"] = "redis"
     url: Secret
+    prefix: str = "leadline"
     ttl_s: float = Field(default=WEEK_S, ge=1)
     timeout_s: float = Field(default=2.0, gt=0)
 
@@ -189,6 +189,7 @@ class RedisRecord:
     """One key a delivery. While Redis is away, what this process remembers must do."""
 
     def __init__(self, config: RedisRecordConfig) -> None:
+        self._prefix = config.prefix
         self._ttl_ms = round(config.ttl_s * 1000)
         self._memory = MemoryRecord()
         self._troubled = False
@@ -201,7 +202,7 @@ class RedisRecord:
         if await self._memory.seen(sink, alert_id):
             return True
         try:
-            found = bool(await self._redis.exists(_key(sink, alert_id)))
+            found = bool(await self._redis.exists(self._key(sink, alert_id)))
         except (TimeoutError, RedisError, OSError) as error:
             self._trouble(error)
             return False
@@ -211,7 +212,7 @@ class RedisRecord:
     async def mark(self, sink: str, alert_id: str) -> None:
         await self._memory.mark(sink, alert_id)
         try:
-            await self._redis.set(_key(sink, alert_id), round(time.time(), 3), px=self._ttl_ms)
+            await self._redis.set(self._key(sink, alert_id), round(time.time(), 3), px=self._ttl_ms)
         except (TimeoutError, RedisError, OSError) as error:
             self._trouble(error)
 
@@ -221,11 +222,10 @@ class RedisRecord:
         except (RedisError, OSError):
             pass  # there is nothing left to lose
 
+    def _key(self, sink: str, alert_id: str) -> str:
+        return f"{self._prefix}:delivered:{sink}:{alert_id}"
+
     def _trouble(self, error: BaseException) -> None:
         if not self._troubled:  # the class alone: a message of redis-py may quote the URL
             log.warning("delivery record in Redis not available (%s): alerts may be repeated", type(error).__name__)
         self._troubled = True
-
-
-def _key(sink: str, alert_id: str) -> str:
-    return f"{REDIS_PREFIX}:{sink}:{alert_id}"

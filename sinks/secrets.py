@@ -1,4 +1,6 @@
-"""Secrets in configuration: `${NAME}` is read from the environment, the result is a `SecretStr` that no log prints."""
+"""Secrets in configuration: `${NAME}` and `${NAME:-default}` are read from the environment, the result is a `SecretStr`
+that no log prints.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +11,23 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
-_REFERENCE = re.compile(r"\$(?:\$|\{([A-Za-z_][A-Za-z0-9_]*)\})")
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 def expand(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """Replace each `${NAME}` by the environment's value; `$$` is a dollar sign.
+    """Replace each `${NAME}` by the environment's value, or by the default in `${NAME:-default}`.
 
-    `ValueError` (with the name, never a value) where a variable is missing or empty: an empty token would fail later
-    and more darkly.
+    `ValueError` (with the name, never a value) where a variable is missing or empty and has no default: an empty token
+    would fail later and more darkly. Text without references stays as it is, so expanding twice does no harm.
     """
     known = os.environ if environment is None else environment
 
     def one(found: re.Match[str]) -> str:
-        name = found.group(1)
-        if name is None:
-            return "$"
-        if not known.get(name):
+        name, default = found.group(1), found.group(2)
+        value = known.get(name) or default
+        if not value:
             raise ValueError(f"environment variable {name} is not set")
-        return known[name]
+        return value
 
     return _REFERENCE.sub(one, text)
 
