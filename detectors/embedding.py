@@ -44,6 +44,7 @@ def norm_shift(
 ) -> tuple[FloatArray, FloatArray]:
     """(shift, standard error): abs(mean / reference_mean - 1) of the norms, and its noise by the delta method.
 
+    As in :func:`detectors.moments.mean_shift_z` the larger of the two deviations counts.
     NaN and an infinite error where n or m is below 2 or the reference's mean is not above 0.
     """
     n, m, mean, std, base, base_std = (
@@ -52,7 +53,7 @@ def norm_shift(
     known = (n >= 2) & (m >= 2) & (base > 0) & np.isfinite(mean) & np.isfinite(std)
     safe = np.where(known, base, 1.0)
     ratio = np.where(known, mean, 0.0) / safe
-    live_part = (np.where(known, std, 0.0) / safe) ** 2 / np.where(known, n - 1.0, 1.0)
+    live_part = (np.where(known, np.maximum(std, base_std), 0.0) / safe) ** 2 / np.where(known, n - 1.0, 1.0)
     base_part = (ratio * np.where(known, base_std, 0.0) / safe) ** 2 / np.where(known, m - 1.0, 1.0)
     return np.where(known, np.abs(ratio - 1.0), np.nan), np.where(known, np.sqrt(live_part + base_part), np.inf)
 

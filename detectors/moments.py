@@ -175,15 +175,17 @@ def mean_shift_z(
 ) -> tuple[FloatArray, FloatArray]:
     """(z, standard error): z = abs(mean - reference_mean) / reference_std and its noise, both in reference deviations.
 
-    The error holds the live mean's and the reference mean's own: sqrt(std^2 / n + reference_std^2 / m) /
-    reference_std. The floor of statistics is 3 of it. NaN and an infinite error where n or m is below 2 or the
-    reference does not vary.
+    The error holds the live mean's and the reference mean's own: sqrt(s^2 / n + reference_std^2 / m) / reference_std,
+    s the *larger* of the two deviations. The usual s, the live one, is small just when a skewed feature's mean happens
+    to be low: at alpha 0.001 and n = 200 a sparse amount then alarms 25 times too often, with the larger one never too
+    often. The floor of statistics is 3 errors. NaN and an infinite error where n or m is below 2 or the reference does
+    not vary.
     """
     n, m, std, unit = (np.asarray(x, dtype=np.float64) for x in (n, m, std, reference_std))
     gap = np.abs(np.asarray(mean, dtype=np.float64) - np.asarray(reference_mean, dtype=np.float64))
     known = (n >= 2) & (m >= 2) & (unit > 0) & np.isfinite(gap) & np.isfinite(std)
     # n - 1, not n: unbiased variance over n is the population variance over n - 1
-    live_part = np.where(known, std, 0.0) ** 2 / np.where(known, n - 1.0, 1.0)
+    live_part = np.where(known, np.maximum(std, unit), 0.0) ** 2 / np.where(known, n - 1.0, 1.0)
     reference_part = np.where(known, unit, 0.0) ** 2 / np.where(known, m - 1.0, 1.0)
     safe_unit = np.where(known, unit, 1.0)
     error = np.sqrt(live_part + reference_part) / safe_unit

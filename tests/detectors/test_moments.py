@@ -104,7 +104,8 @@ def test_the_mean_shift_and_its_error_are_those_of_numpy() -> None:
     live, reference = uniform(400, seed=1) + 0.1, uniform(900, seed=2)
     z, error = mean_shift_z(400, live.mean(), live.std(), 900, reference.mean(), reference.std())
     assert z == pytest.approx(abs(live.mean() - reference.mean()) / reference.std(), rel=1e-12)
-    truth = np.sqrt(live.var(ddof=1) / 400 + reference.var(ddof=1) / 900) / reference.std()
+    wider = max(live.std(), reference.std())
+    truth = np.sqrt(wider**2 / 399 + reference.var(ddof=1) / 900) / reference.std()
     assert error == pytest.approx(truth, rel=1e-12)
 
 
@@ -113,6 +114,14 @@ def test_noise_alone_stays_below_three_errors() -> None:
     live, reference = rng.normal(size=(4_000, 60)), rng.normal(size=(4_000, 200))
     z, error = mean_shift_z(60, live.mean(1), live.std(1), 200, reference.mean(1), reference.std(1))
     assert 0.0005 < (z > 3 * error).mean() < 0.007
+
+
+def test_a_skewed_feature_does_not_alarm_more_often_than_alpha_says() -> None:
+    rng = np.random.default_rng(4)
+    amounts = np.where(rng.random((20_000, 200)) < 0.1, rng.exponential(1.0, (20_000, 200)), 0.0)
+    z, error = mean_shift_z(200, amounts.mean(1), amounts.std(1), 10**6, 0.1, np.sqrt(0.19))
+    # 3.29 deviations are 0.001; by the live deviation alone it would be 0.025
+    assert (z > 3.29 * error).mean() <= 0.001
 
 
 def test_without_two_rows_or_without_spread_the_error_is_infinite() -> None:
