@@ -20,7 +20,7 @@ from streams.transport import NAME, register
 FOREVER_S = 315_360_000.0  # aiokafka fetches nothing here, and would leave the group for it
 
 
-class Raw(faust.Schema):
+class Raw(faust.Schema[Any, Any]):
     """Nothing to decode: the transport's value is the batch itself."""
 
     def loads_key(self, app: AppT, message: Message, **_: Any) -> K:

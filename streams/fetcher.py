@@ -122,24 +122,32 @@ class Fetcher:
 
 
 def sort_out(messages: Sequence[Message]) -> tuple[dict[Place, list[Record]], set[Place]]:
-    """Records by lane, in order, and the lanes whose offset the log does not hold. `FetchFailed` where waiting would not help."""
-    lanes: dict[tuple[str, int], list[Record]] = {}
+    """Records by lane, in order, and the lanes whose offset the log lacks. `FetchFailed` where waiting would not help."""
+    lanes: dict[tuple[str | None, int | None], list[Record]] = {}
     lost: set[Place] = set()
     for message in messages:
         error = message.error()
+        lane = (message.topic(), message.partition())
         if error is None:
+            # The hot line of the fetch: `tuple.__new__` is half the price of calling the class.
             record = _new_tuple(
-                Record, (message.offset(), message.key(), message.value(), message.timestamp()[1] / 1000.0)
+                Record, (message.offset(), message.key(), message.value(), message.timestamp()[1] / 1e3)
             )
-            lane = (message.topic(), message.partition())
             try:
                 lanes[lane].append(record)
             except KeyError:
                 lanes[lane] = [record]
         elif error.code() in OUT_OF_RANGE:
-            lost.add(Place(message.topic(), message.partition()))
+            lost.add(_place(lane))
         elif error.code() in PASSING or error.retriable():
-            log.warning("fetching %s/%s: %s", message.topic(), message.partition(), error.str())
+            log.warning("fetching %s/%s: %s", *lane, error.str())
         else:
-            raise FetchFailed(f"fetching {message.topic()}/{message.partition()}: {error.str()}")
-    return {Place(*lane): records for lane, records in lanes.items()}, lost
+            raise FetchFailed(f"fetching {lane[0]}/{lane[1]}: {error.str()}")
+    return {_place(lane): records for lane, records in lanes.items()}, lost
+
+
+def _place(lane: tuple[str | None, int | None]) -> Place:
+    topic, partition = lane
+    assert topic is not None  # librdkafka names the topic of every message and of every fault of one partition
+    assert partition is not None
+    return Place(topic, partition)

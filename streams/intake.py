@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, TypeVarTuple
 
 from confluent_kafka import Message
 
@@ -16,6 +16,9 @@ from streams.tables import Kind, Owner
 
 WAIT_S = 0.1
 HELD_WAIT_S = 0.02
+
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
 
 
 class Fetched(NamedTuple):
@@ -59,7 +62,7 @@ class Intake:
     def owner_of(self, place: Place) -> Owner:
         return Owner(self._kinds[place.topic], place.partition)
 
-    # Positions ------------------------------------------------------------------------------------------------------------------
+    # Positions
 
     def clear(self) -> None:
         """Take nothing from now on: the partitions may belong to somebody else."""
@@ -92,18 +95,16 @@ class Intake:
 
     async def bounds(self, place: Place) -> tuple[int, int]:
         """First offset and end of the log, asked of the broker."""
-        answer: tuple[int, int] = await self._run(self._fetcher.bounds, place)
-        return answer
+        return await self._run(self._fetcher.bounds, place)
 
     async def committed(self, places: Sequence[Place]) -> dict[Place, int]:
         """What the consumer group has committed to Kafka."""
-        answer: dict[Place, int] = await self._run(self._fetcher.committed, places)
-        return answer
+        return await self._run(self._fetcher.committed, places)
 
-    async def _run(self, function: object, *arguments: object) -> object:
+    async def _run(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
-    # Records --------------------------------------------------------------------------------------------------------------------
+    # Records
 
     async def take(self) -> list[Fetched]:
         """What is ready for owners, after a wait of at most a tenth of a second."""

@@ -16,7 +16,7 @@ from streams.intake import Intake
 from streams.outbox import Relay
 from streams.settings import WorkerSettings
 from streams.stage import Effects, Record, Send, Stage, StageFactory
-from streams.tables import Change, Claimed, Outcome, Outgoing, Owner, StoreUnavailable, Tables, View
+from streams.tables import Change, Claimed, Kind, Outcome, Outgoing, Owner, StoreUnavailable, Tables, View
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Shared:
     tables: Tables
     relay: Relay
     intake: Intake
-    factories: Mapping[str, StageFactory]
+    factories: Mapping[Kind, StageFactory]
     on_gap: GapHook = no_alert
     counters: Counters = field(default_factory=Counters)
     views: dict[str, View] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import hiredis
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
@@ -30,6 +31,21 @@ Client = Redis | RedisCluster
 SOCKET_TIMEOUT_S = 20.0
 PASSING = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, ClusterDownError, MasterDownError, OSError)
 REFUSED = (AuthenticationError, NoPermissionError)
+
+
+class CommandsPackedInC:
+    """The asyncio client packs commands in Python, argument by argument: 1 microsecond a row. hiredis takes a third."""
+
+    def pack_command(self, *arguments: Any) -> list[bytes]:
+        command = arguments[0]
+        if isinstance(command, str) and " " in command:  # "CONFIG GET" is two arguments to the server
+            arguments = (*command.split(), *arguments[1:])
+        return [hiredis.pack_command(arguments)]
+
+
+def packing(base: type[Any]) -> type[Any]:
+    """The connection class `base`, packing in C."""
+    return type(f"Packed{base.__name__}", (CommandsPackedInC, base), {})
 
 
 def shown(url: str) -> str:
@@ -73,10 +89,14 @@ async def connect(url: str) -> Client:
             await plain.aclose()
             raise
         if not cluster:
+            await plain.connection_pool.disconnect()  # the connection that asked packs slowly
+            plain.connection_pool.connection_class = packing(plain.connection_pool.connection_class)
             return plain
         await plain.aclose()
         client: RedisCluster = RedisCluster.from_url(url, **options)
         await client.initialize()
+        for node in client.get_nodes():
+            node.connection_class = packing(node.connection_class)
         return client
 
 

@@ -7,7 +7,7 @@ A commit of 8,000 rows is one packed command; a pipeline of single commands cost
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -78,8 +78,8 @@ class RedisTables:
         offsets = {name[2:].decode(): int(offset) for name, offset in meta.items() if name.startswith(b"o:")}
         outbox: list[Outgoing] = []
         for sequence, packed in zip(flat_outbox[::2], flat_outbox[1::2], strict=True):
-            identity, *send = _unpack(packed)
-            outbox.append(Outgoing(int(sequence), identity, Send(*send)))
+            identity, topic, key, value, partition = _unpack(packed)
+            outbox.append(Outgoing(int(sequence), identity, Send(topic, key, value, partition)))
         outbox.sort(key=lambda message: message.sequence)
         return Claimed(
             fence.decode(), bool(known), offsets, meta.get(b"checkpoint", b""), int(meta.get(b"sequence", 0)), outbox
@@ -87,8 +87,8 @@ class RedisTables:
 
     async def holds(self, owner: Owner, fence: str) -> bool:
         with translated(self._url):
-            stored = await self.client.hget(self._key(owner, "meta"), "fence")
-        return stored is not None and stored.decode() == fence
+            stored = await self.client.execute_command("HGET", self._key(owner, "meta"), "fence")
+        return bool(stored == fence.encode())
 
     async def read(self, owner: Owner, wanted: Mapping[str, Sequence[bytes]]) -> dict[str, Rows]:
         found: dict[str, Rows] = {}
@@ -109,9 +109,11 @@ class RedisTables:
             for table in tables:
                 key = self._table(owner, table)
                 if await self.client.hlen(key) <= WHOLE_BELOW:
-                    loaded[table] = await self.client.hgetall(key)
+                    flat = await self.client.execute_command("HGETALL", key)
+                    loaded[table] = flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
                 else:
-                    loaded[table] = {field: value async for field, value in self.client.hscan_iter(key, count=5000)}
+                    scan: AsyncIterator[tuple[bytes, bytes]] = self.client.hscan_iter(key, count=5000)
+                    loaded[table] = {field: value async for field, value in scan}
         return loaded
 
     async def commit(self, owner: Owner, change: Change) -> Outcome:
@@ -163,7 +165,7 @@ class RedisTables:
                 continue
             pipeline.delete(key)
             if view:
-                pipeline.hset(key, mapping=view)
+                pipeline.execute_command("HSET", key, *chain.from_iterable(view.items()))
                 if expire_s is not None:
                     pipeline.expire(key, expire_s)
         await pipeline.execute()

@@ -168,7 +168,7 @@ class Consumer(base.Consumer):
             part.end - 1,
             part.records[-1].timestamp,
             0,
-            (),
+            None,
             None,
             cast(Any, record),
             None,

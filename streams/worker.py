@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import time
@@ -240,6 +241,9 @@ def run_worker(
     tables: Tables | None = None,
 ) -> int:
     """A worker's process: until SIGTERM or SIGINT (0), or until something makes it stop (1, the reason logged)."""
+    # Batches are many short-lived tuples without cycles: the collector's default pace costs a fifth of the fetch.
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
     watchdog = Watchdog(Progress(settings.stall_s), settings.stop_s)
     watchdog.start()
 
