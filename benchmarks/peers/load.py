@@ -156,7 +156,7 @@ def _distinct_ids(rng: np.random.Generator, n: int) -> Iterator[int]:
     """128-bit ids that never begin with ``ffff``; the lower half permutes the row numbers, so no two agree."""
     high = rng.integers(0, 0xFFFE << 48, n, dtype=np.uint64).tolist()
     odd = 0x9E3779B97F4A7C15
-    return ((value << 64) | (i * odd % (1 << 64)) for i, value in enumerate(high))
+    return ((value << 64) | (i * odd % (1 << 64)) for i, value in enumerate(high, start=1))
 
 
 def _expected(
@@ -184,10 +184,10 @@ def create_topics(bootstrap: str, names: list[str], partitions: int) -> None:
         future.result(timeout=30)
 
 
-def delete_topics(bootstrap: str, prefix: str) -> None:
-    """Delete every topic whose name begins with ``prefix`` (the peers' changelogs too)."""
+def delete_topics(bootstrap: str, run_id: str) -> None:
+    """Delete every topic with ``run_id`` in its name; the peers' changelogs carry it somewhere in the middle."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    names = [name for name in admin.list_topics(timeout=10).topics if name.startswith(prefix)]
+    names = [name for name in admin.list_topics(timeout=10).topics if run_id in name]
     if names:
         for future in admin.delete_topics(names).values():
             future.result(timeout=30)

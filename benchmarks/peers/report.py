@@ -23,10 +23,10 @@ VERSIONS = ("faust-streaming", "aiokafka", "confluent-kafka", "river", "msgspec"
 def show(console: Console, found: list[Figure], missing: dict[str, str]) -> None:
     """Print one row per side and ADWIN mode, then what each side does, then the sides that did not run and why."""
     runs = max((figure.runs for figure in found), default=0)
-    table = Table(title=f"events/s of one worker process each, median of {runs}", box=box.SIMPLE)
+    table = Table(title=f"events/s of one worker process each, median of {runs}", box=box.SIMPLE, padding=0)
     table.add_column("side", no_wrap=True)
-    table.add_column("ADWIN gets")
-    for heading in ("events", "events/s", "spread", "CPU us/event", "leadline is"):
+    table.add_column("ADWIN")
+    for heading in ("events", "events/s", "fastest", "spread", "CPU us", "leadline"):
         table.add_column(heading, justify="right")
     for figure in found:
         ratio = leadline_ratio(figure, found)
@@ -35,6 +35,7 @@ def show(console: Console, found: list[Figure], missing: dict[str, str]) -> None
             MODES[figure.one_in] if figure.side.statistics else "-",
             f"{figure.events:,}",
             f"{figure.rate:,.0f}",
+            f"{figure.fastest:,.0f}",
             f"{(figure.fastest - figure.slowest) / figure.rate:.0%}",
             f"{figure.cpu_us_per_event:.1f}",
             "-" if ratio is None else f"{ratio:.2f} x",
