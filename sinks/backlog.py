@@ -66,11 +66,15 @@ class Backlog(Generic[T]):
         return True
 
     def take(self, now: float) -> Waiting[T] | None:
-        """The longest waiting alert that may be tried now; it stays in the backlog until `done` or `failed`."""
+        """What may be tried now: the least tried, among those the longest waiting. It stays until it is dealt with.
+
+        The least tried first, so that after a failure the next probe is another incident's: if that one goes through,
+        the sink is well and the first alert was the trouble.
+        """
         if now < self._rest_until:
             return None
         ready = [queue[0] for queue in self._incidents.values() if queue[0].not_before <= now]
-        return min(ready, key=lambda each: each.sequence, default=None)
+        return min(ready, key=lambda each: (each.attempts, each.sequence), default=None)
 
     def overdue(self, now: float) -> Waiting[T] | None:
         """An alert to give up: too old while the sink fails. A sink that works gets even the oldest alert."""
