@@ -63,7 +63,8 @@ def plain(value: Any) -> float | int | str | bool | None:
     if kind is float:
         return value if -INFINITY < value < INFINITY else None
     if kind is str or kind is bool or value is None:
-        return value  # type: ignore[no-any-return]  # narrowed by `type() is`, which mypy does not follow through Any
+        same: str | bool | None = value
+        return same
     if kind is int:
         if -LARGEST_INTEGER < value < LARGEST_INTEGER:
             return int(value)
