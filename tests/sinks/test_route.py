@@ -57,8 +57,14 @@ def test_one_known_channel_is_enough_for_no_fallback() -> None:
 
 @pytest.mark.parametrize(
     ("severity", "minimum", "send"),
-    [("info", "info", True), ("info", "warn", False), ("warn", "warn", True), ("warn", "critical", False)]
-    + [("critical", "critical", True), ("critical", "info", True)],
+    [
+        ("info", "info", True),
+        ("info", "warn", False),
+        ("warn", "warn", True),
+        ("warn", "critical", False),
+        ("critical", "critical", True),
+        ("critical", "info", True),
+    ],
 )
 def test_the_minimum_severity(severity: str, minimum: str, send: bool) -> None:
     expected = "routed" if send else "severity"
@@ -74,7 +80,8 @@ def test_who_heard_of_the_worst_also_hears_of_the_end(life: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("models", "send"), [(("*",), True), (("read*",), True), (("x", "readmission"), True), (("Read*",), False), ((), False)]
+    ("models", "send"),
+    [(("*",), True), (("read*",), True), (("x", "readmission"), True), (("Read*",), False), ((), False)],
 )
 def test_models_are_globs_with_case(models: tuple[str, ...], send: bool) -> None:
     assert reasons(alert(), sink("a", models=models)) == {"a": "routed" if send else "model"}
@@ -82,7 +89,12 @@ def test_models_are_globs_with_case(models: tuple[str, ...], send: bool) -> None
 
 def test_lives_can_be_left_out() -> None:
     quiet = sink("a", lives=("open", "resolved"))
-    assert [routed(alert(life=life), quiet) for life in ("open", "worse", "better", "resolved")] == [["a"], [], [], ["a"]]
+    assert [routed(alert(life=life), quiet) for life in ("open", "worse", "better", "resolved")] == [
+        ["a"],
+        [],
+        [],
+        ["a"],
+    ]
 
 
 def test_the_plan_is_pure() -> None:

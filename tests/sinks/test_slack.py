@@ -66,7 +66,8 @@ def test_a_no_without_a_known_word_is_a_no(body: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["", "<html>Sign in to the guest network</html>", "no_such_word", "[]", '{"ok": "true"}', '{"ok": 1}', "\xff"]
+    "body",
+    ["", "<html>Sign in to the guest network</html>", "no_such_word", "[]", '{"ok": "true"}', '{"ok": 1}', "\xff"],
 )
 def test_an_answer_that_is_not_slacks_means_later(body: str) -> None:
     error = said(200, body)
@@ -158,13 +159,18 @@ NASTY = "<!channel> & <http://x|y> @here `code` *bold* \u202e\x00\n"
 
 def test_what_other_people_named_is_escaped_and_mentions_nobody() -> None:
     note = ChangeNote(kind="deploy", timestamp=0.0, version=NASTY, note=NASTY)
-    evidence = Evidence(
-        signal="psi", subject=NASTY, layer="data", value=1, reference=1, n=1, span_s=1, detail=NASTY
-    )
+    evidence = Evidence(signal="psi", subject=NASTY, layer="data", value=1, reference=1, n=1, span_s=1, detail=NASTY)
     told = message(
         alert(
-            title=NASTY, summary=NASTY, model_id=NASTY, subject=NASTY, evidence=(evidence,), changes_before=(note,),
-            advice=(NASTY,), incident_id=NASTY, false_alarm_budget=NASTY,
+            title=NASTY,
+            summary=NASTY,
+            model_id=NASTY,
+            subject=NASTY,
+            evidence=(evidence,),
+            changes_before=(note,),
+            advice=(NASTY,),
+            incident_id=NASTY,
+            false_alarm_budget=NASTY,
         )
     )
     assert_within_limits(told)
@@ -181,8 +187,15 @@ def many(size: int) -> Alert:
         signal=text, subject=text, layer="data", value=1e300, reference=-1e-300, n=10**18, span_s=1e12, detail=text
     )
     return alert(
-        title=text, summary=text, model_id=text, subject=text, evidence=(evidence,) * 60, advice=(text,) * 60,
-        changes_before=(ChangeNote(kind=text, timestamp=1e300, note=text),) * 60, alert_id=text, incident_id=text,
+        title=text,
+        summary=text,
+        model_id=text,
+        subject=text,
+        evidence=(evidence,) * 60,
+        advice=(text,) * 60,
+        changes_before=(ChangeNote(kind=text, timestamp=1e300, note=text),) * 60,
+        alert_id=text,
+        incident_id=text,
     )
 
 
