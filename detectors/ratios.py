@@ -28,7 +28,7 @@ class RatioSums(NamedTuple):
 
 
 class Lift(NamedTuple):
-    """`value` = ratio / baseline - 1 with its standard error; `z` and `log_p` (two-sided, natural) of the difference."""
+    """Sums over requests of a numerator y and a denominator x. Per request x = 1: x and xx are n, and xy is y."""
 
     value: Array
     se: Array
