@@ -356,6 +356,7 @@ def _is_id(value: Any, longest: int) -> bool:
 
 _alive: weakref.WeakSet[Publisher] = weakref.WeakSet()
 _inherited: list[PublishQueue] = []
+_starting_held = False
 
 
 def _close_all() -> None:
@@ -367,11 +368,12 @@ def _close_all() -> None:
 
 
 def _before_fork() -> None:
-    publisher_queue.starting.acquire(timeout=5.0)
+    global _starting_held
+    _starting_held = publisher_queue.starting.acquire(timeout=5.0)
 
 
 def _after_fork_in_parent() -> None:
-    if publisher_queue.starting.locked():
+    if _starting_held:
         publisher_queue.starting.release()
 
 
