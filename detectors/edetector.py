@@ -151,9 +151,10 @@ class EDetector(SequentialDetector):
 
     def _follow_onsets(self, x: FloatArray, last: FloatArray, before: FloatArray) -> None:
         totals = self._total + np.concatenate([[0.0], np.cumsum(x)])
-        best = before.argmin(axis=1)
+        # of equally good starts the latest: values that sit on the baseline belong to the time before
+        best = x.size - 1 - before[:, ::-1].argmin(axis=1)
         fresh = -before[np.arange(best.size), best]
-        newer = fresh > self._log_best
+        newer = fresh >= self._log_best
         self._log_best = last + np.where(newer, fresh, self._log_best)
         self._start = np.where(newer, self._n + best, self._start)
         self._start_total = np.where(newer, totals[best], self._start_total)

@@ -62,6 +62,13 @@ def test_the_count_of_detections_survives_rivers_restarts() -> None:
     assert detector.detections == 5
 
 
+def test_each_detection_compares_with_the_values_since_the_last_one() -> None:
+    first, second = AdwinConfig().build().update_many(np.repeat([0.2, 0.8, 0.4], 1_000))
+    start = second.index + 1 - second.width
+    assert start == first.index + 1
+    assert second.before == pytest.approx(0.8, abs=0.02)
+
+
 def test_a_nan_does_not_poison_the_window() -> None:
     detector = AdwinConfig().build()
     detector.update_many(uniform(500))

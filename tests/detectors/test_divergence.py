@@ -151,6 +151,16 @@ def test_merging_rare_bins_keeps_every_row_and_leaves_no_thin_bin(live: Counts, 
     assert enough.all()
 
 
+def test_rare_bins_that_expect_enough_together_stay_a_bin_of_their_own() -> None:
+    reference = np.array([900, 50, 20, 20, 10])
+    live, pooled = dv.merge_rare(np.array([60, 20, 10, 5, 5]), reference)
+    assert live.tolist() == [60, 20, 0, 0, 0, 20]
+    assert pooled.tolist() == [900, 50, 0, 0, 0, 50]
+    live, pooled = dv.merge_rare(np.array([12, 4, 2, 1, 1]), reference)
+    assert live.tolist() == [20, 0, 0, 0, 0, 0]  # all but the first expect 2 of 20 together: too few
+    assert pooled.tolist() == [1_000, 0, 0, 0, 0, 0]
+
+
 def test_what_pooling_hides_is_told_as_rare_mass() -> None:
     reference = np.array([0, 10_000, 0])  # a constant feature between its open tails
     live = np.array([0, 0, 200])

@@ -61,6 +61,14 @@ def test_how_a_stream_is_cut_into_batches_changes_no_alarm() -> None:
         assert found == [(one.index, one.onset) for one in whole]
 
 
+def test_what_comes_after_an_alarm_in_the_same_block_does_not_move_its_onset() -> None:
+    values = np.concatenate([np.full(100, 0.4), np.full(20, 0.95), np.zeros(120)])
+    first = EDetectorConfig(baseline=0.4, alpha=1e-3).build().update_many(values)[0]
+    assert 100 <= first.index < 120
+    assert first.index + 1 - first.onset == 100
+    assert first.after == pytest.approx(0.95)
+
+
 @pytest.mark.parametrize("make", ["bernoulli", "beta", "two_point"])
 def test_without_a_change_alarms_are_no_more_frequent_than_the_budget(make: str) -> None:
     rng = np.random.default_rng(8)
