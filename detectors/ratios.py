@@ -28,7 +28,7 @@ class RatioSums(NamedTuple):
 
 
 class Lift(NamedTuple):
-    """Sums over requests of a numerator y and a denominator x. Per request x = 1: x and xx are n, and xy is y."""
+    """`value` = ratio / baseline - 1 and its standard error; `z`, `log_p` (two-sided, natural) of their difference."""
 
     value: Array
     se: Array
