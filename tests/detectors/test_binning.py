@@ -72,6 +72,14 @@ def test_a_rare_positive_of_a_binary_feature_has_its_own_bin() -> None:
     assert len(set(mapping.assign(np.array([-1.0, 0.0, 1.0, 2.0])).tolist())) == 4
 
 
+@pytest.mark.parametrize("n", [255, 256])
+@pytest.mark.parametrize("edges", [0, 1, 24, 25])
+def test_many_values_are_sorted_as_few_are(n: int, edges: int) -> None:
+    mapping = NumericBins(tuple(float(edge) for edge in range(edges)))
+    values = np.resize(np.array([-np.inf, np.inf, np.nan, -1.0, 0.0, 0.5, 23.0, 24.0, 1e9, -0.0]), n)
+    assert mapping.assign(values).tolist() == [mapping.assign(values[i : i + 1])[0] for i in range(n)]
+
+
 def test_nan_infinity_and_null_have_bins_of_their_own() -> None:
     mapping = NumericBins.from_reference(uniform())
     codes = mapping.assign(np.array([np.nan, np.inf, -np.inf, np.nan]), np.array([False, False, False, True]))
