@@ -232,7 +232,9 @@ def test_views_are_replaced_whole(embedded: Backend) -> None:
     async def check() -> None:
         tables = RedisTables(url)
         await tables.start()
-        await tables.show({"k:hash": {"old": "1", "both": "1"}, "k:text": "words", "k:gone": "x", "k:short": {"a": "b"}})
+        await tables.show(
+            {"k:hash": {"old": "1", "both": "1"}, "k:text": "words", "k:gone": "x", "k:short": {"a": "b"}}
+        )
         await tables.show({"k:hash": {"both": "2", "new": "2"}, "k:gone": None})
         await tables.show({"k:short": {"a": "c"}}, expire_s=60)
         await tables.close()

@@ -49,7 +49,9 @@ class Counting:
         totals[source] = totals.get(source, 0) + len(records)
         self.cache = rows  # forgets all but the last batch, so that the store is asked
         count = len(records)
-        digest = json.dumps({"source": self.partition, "records": count, "total": totals.get(source)}).encode()
+        digest = json.dumps(
+            {"source": self.partition, "of": source, "records": count, "total": totals.get(source)}
+        ).encode()
         sends = [Send(self.digests, b"m%d" % self.partition, digest)] if count else []
         checkpoint = json.dumps(totals, sort_keys=True).encode()
         return Effects(writes={"ids": rows}, sends=sends, checkpoint=checkpoint)
