@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from leadline.partition import murmur2, partition_of
 from streams.mock_broker import start_mock_broker
+from tests.leadline.kafka_log import read_all
 
 JAVA = {
     b"21": -973932308,
@@ -29,17 +30,12 @@ def test_partitions_are_those_that_librdkafka_chooses() -> None:
     keys = (
         [b"x" * length for length in range(1, 12)] + [f"patient-{n}-ä".encode() for n in range(200)] + [b"\xff\x00\x80"]
     )
-    chosen: dict[bytes, int] = {}
     with start_mock_broker({"keys": 4}) as broker:
         producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "partitioner": "murmur2_random"})
         for key in keys:
-            producer.produce(
-                "keys",
-                b"",
-                key,
-                on_delivery=lambda _error, message: chosen.update({message.key(): message.partition()}),
-            )
+            producer.produce("keys", b"", key)
         assert producer.flush(20) == 0
+        chosen = {message.key: message.partition for message in read_all(broker.bootstrap_servers, "keys")}
     assert chosen == {key: partition_of(key, 4) for key in keys}
     assert set(chosen.values()) == {0, 1, 2, 3}
 

@@ -83,11 +83,11 @@ def test_what_is_published_is_the_contract_keyed_by_request_and_partitioned_as_j
     assert publisher.stats.dropped == {}
 
     predictions = read_all(backend.bootstrap_servers, topics["predictions"])
-    assert sorted(message.key().decode() for message in predictions) == sorted(f"r-{number}" for number in range(40))
+    assert sorted(message.key.decode() for message in predictions) == sorted(f"r-{number}" for number in range(40))
     for message in predictions:
-        event = msgspec.json.decode(message.value(), type=Prediction)
-        assert message.key().decode() == event.request_id
-        assert message.partition() == partition_of(message.key(), 4)
+        event = msgspec.json.decode(message.value, type=Prediction)
+        assert message.key.decode() == event.request_id
+        assert message.partition == partition_of(message.key, 4)
         assert event.score == {"yes": 0.75, "no": 0.25}
         assert event.prediction is True
         assert event.features == {"age": 71.0, "hba1c": None, "ward": "surgery", "emergency": True, "sodium": None}
@@ -98,20 +98,20 @@ def test_what_is_published_is_the_contract_keyed_by_request_and_partitioned_as_j
         assert event.probes["dense"].std == 1.0
         assert event.runtime == {"python": "3.12"}
     labels = read_all(backend.bootstrap_servers, topics["labels"])
-    assert {message.key(): message.partition() for message in labels} == {
-        message.key(): message.partition() for message in predictions
+    assert {message.key: message.partition for message in labels} == {
+        message.key: message.partition for message in predictions
     }
-    assert msgspec.json.decode(labels[0].value(), type=Label).values == {"cost": 10.5}
+    assert msgspec.json.decode(labels[0].value, type=Label).values == {"cost": 10.5}
     (change,) = read_all(backend.bootstrap_servers, topics["changes"])
-    assert change.key() == b"m"
-    assert msgspec.json.decode(change.value(), type=Change).note == "at last"
+    assert change.key == b"m"
+    assert msgspec.json.decode(change.value, type=Change).note == "at last"
 
 
 def test_absent_fields_are_not_written(broker: MockBroker) -> None:
     with Publisher(broker.bootstrap_servers) as publisher:
         publisher.predict(request_id="r", model_id="m", model_version="1", score=0.5, timestamp=7)
     (message,) = read_all(broker.bootstrap_servers, "leadline.predictions")
-    assert message.value() == b'{"request_id":"r","model_id":"m","model_version":"1","timestamp":7,"score":0.5}'
+    assert message.value == b'{"request_id":"r","model_id":"m","model_version":"1","timestamp":7,"score":0.5}'
 
 
 @pytest.mark.parametrize(("method", "struct"), [("predict", Prediction), ("label", Label), ("change", Change)])
@@ -158,9 +158,9 @@ def test_before_the_producer_stands_events_wait_in_order_and_within_the_bounds(b
     messages = read_all(broker.bootstrap_servers, "leadline.predictions")
     for partition in range(4):
         times = [
-            msgspec.json.decode(message.value(), type=Prediction).timestamp
+            msgspec.json.decode(message.value, type=Prediction).timestamp
             for message in messages
-            if message.partition() == partition
+            if message.partition == partition
         ]
         assert times == sorted(times)
     assert len(messages) == 300
@@ -199,7 +199,7 @@ def test_a_broker_that_comes_back_gets_everything_once(broker: MockBroker) -> No
             assert predict(publisher, number)
         broker.set_up()
     assert publisher.stats.delivered == 200
-    keys = [message.key() for message in read_all(broker.bootstrap_servers, "leadline.predictions")]
+    keys = [message.key for message in read_all(broker.bootstrap_servers, "leadline.predictions")]
     assert len(keys) == len(set(keys)) == 200
 
 
@@ -288,7 +288,7 @@ def test_threads_share_a_publisher(broker: MockBroker) -> None:
         for thread in threads:
             thread.join()
     assert (publisher.stats.accepted, publisher.stats.delivered) == (4_000, 4_000)
-    assert len({message.key() for message in read_all(broker.bootstrap_servers, "leadline.predictions")}) == 4_000
+    assert len({message.key for message in read_all(broker.bootstrap_servers, "leadline.predictions")}) == 4_000
 
 
 def test_after_close_events_are_dropped_and_a_second_close_is_nothing(broker: MockBroker) -> None:
@@ -319,6 +319,7 @@ def test_a_configuration_that_librdkafka_refuses_is_told_by_start_and_costs_a_re
     assert not predict(publisher, 2)
     assert publisher.stats.dropped == {"not_started": 2}
     assert "no.such.property" in publisher.stats.last_error
+    publisher.close()
 
 
 @pytest.mark.parametrize("name", ["acks", "enable.idempotence", "partitioner", "sasl.password", "linger.ms"])

@@ -31,7 +31,7 @@ def broker() -> Iterator[MockBroker]:
         yield running
 
 
-def run(program: str, *arguments: str, timeout_s: float = 60.0) -> str:
+def run(program: str, *arguments: str, timeout_s: float = 60.0, status: int = 0) -> str:
     command = [
         sys.executable,
         "-W",
@@ -41,12 +41,12 @@ def run(program: str, *arguments: str, timeout_s: float = 60.0) -> str:
         *arguments,
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, cwd=os.getcwd(), check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status, done.stderr
     return done.stdout
 
 
 def published(broker: MockBroker) -> list[str]:
-    return sorted(message.key().decode() for message in read_all(broker.bootstrap_servers, "leadline.predictions"))
+    return sorted(message.key.decode() for message in read_all(broker.bootstrap_servers, "leadline.predictions"))
 
 
 def names(name: str, n: int) -> list[str]:
@@ -78,9 +78,9 @@ def test_a_program_that_just_ends_has_published_everything(broker: MockBroker) -
 def test_a_program_that_ends_with_an_error_has_published_everything(broker: MockBroker) -> None:
     program = """
     predict(Publisher(sys.argv[1]), 'r', 100)
-    raise SystemExit(0)
+    raise RuntimeError("the service fell over")
     """
-    run(program, broker.bootstrap_servers)
+    run(program, broker.bootstrap_servers, status=1)
     assert len(published(broker)) == 100
 
 

@@ -18,8 +18,9 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from leadline import Publisher
 from leadline.demo.cohort import CATEGORICAL, FEATURES, NUMERIC, SEGMENTS
-from leadline.demo.hospital import Rows, Service
+from leadline.demo.hospital import BLOCK, Rows, Service
 from leadline.demo.model import DemoMissing, Model, reference, train, write_reference
+from leadline.events import Label, Prediction
 from streams.decode import decode
 from streams.stage import Record
 
@@ -85,7 +86,8 @@ def test_the_rows_are_the_same_however_time_is_cut(model: Model, rate: float) ->
     service = Service(model, began=T, rate=rate)
     whole = service.rows(T - 1, T + 20)
     cuts = [T - 1, *np.sort(np.random.default_rng(1).uniform(T - 1, T + 20, 60)).tolist(), T + 20]
-    cuts += [row.timestamp for row in whole.predictions[:40]]  # a cut exactly at an event
+    # Cuts exactly at an event, also where one block of random numbers ends and the next begins.
+    cuts += [row.timestamp for row in whole.predictions[:40] + whole.predictions[BLOCK - 3 : BLOCK + 3]]
     cuts.sort()
     parts = [service.rows(a, b) for a, b in pairwise(cuts)]
     assert [row for part in parts for row in part.predictions] == whole.predictions
@@ -121,10 +123,8 @@ def test_an_end_becomes_known_once_after_its_delay_or_never(service: Service) ->
 
 def test_the_rows_are_the_contract(service: Service) -> None:
     rows = service.rows(T, T + 3)
-    for events in (rows.predictions, rows.labels):
-        kind = type(events[0])
-        records = [Record(n, b"", msgspec.json.encode(event), T + 10) for n, event in enumerate(events)]
-        decoded = decode(kind, records)
+    for kind, events in ((Prediction, rows.predictions), (Label, rows.labels)):
+        decoded = decode(kind, [Record(n, b"", msgspec.json.encode(event), T + 10) for n, event in enumerate(events)])
         assert decoded.faults == []
         assert decoded.events == events
     first = rows.predictions[0]
