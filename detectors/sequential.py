@@ -70,11 +70,7 @@ class SequentialDetector(ABC):
 
     def update_many(self, values: Any, /) -> tuple[Detection, ...]:
         """Take a batch in order; every detection. Raises BadValues, and is then unchanged."""
-        numbers = finite_values(values)
-        found = self._scan(numbers)
-        self.seen += numbers.size
-        self.detections += len(found)
-        return tuple(found)
+        return tuple(self._take(finite_values(values)))
 
     def update(self, values: Any, /) -> Verdict | None:
         """Take a batch in order: critical if it holds a detection (the last one is reported), else ok; None if
@@ -82,7 +78,7 @@ class SequentialDetector(ABC):
         numbers = finite_values(values)
         if numbers.size == 0:
             return None
-        found = self.update_many(numbers)
+        found = self._take(numbers)
         if not found:
             return Verdict(level=Level.OK, value=self.estimate, n=self.width)
         last = found[-1]
@@ -93,6 +89,12 @@ class SequentialDetector(ABC):
             reference=last.before,
             onset=last.onset + numbers.size - 1 - last.index,
         )
+
+    def _take(self, numbers: FloatArray) -> list[Detection]:
+        found = self._scan(numbers)
+        self.seen += numbers.size
+        self.detections += len(found)
+        return found
 
     def snapshot(self) -> State:
         """A copy of the whole memory."""
