@@ -14,8 +14,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 log = logging.getLogger("leadline.publisher")
 
@@ -33,8 +32,7 @@ starting = threading.Lock()
 running: set[PublishQueue] = set()
 
 
-@dataclass(frozen=True, slots=True)
-class PublisherStats:
+class PublisherStats(NamedTuple):  # a dataclass would import `inspect`, and be slower to import
     """Counts of one process since it began to publish. Once the queue is empty, accepted = delivered + lost.
 
     `accepted`: taken into memory. `delivered`: acknowledged by all in-sync replicas. `queued`: in memory now, events.
