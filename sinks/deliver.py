@@ -107,7 +107,11 @@ def decode(raw: bytes) -> tuple[Alert | None, UndeliveredReason, str]:
         if version is not None and version != ALERT_VERSION:
             return None, "unknown_version", f"schema_version {version}, this process reads {ALERT_VERSION}"
         faults = error.errors(include_input=False, include_url=False, include_context=False)[:5]
-        return None, "undecodable", "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in faults)
+        places = (".".join(map(str, each["loc"])) for each in faults)
+        texts = (
+            f"{place}: {each['msg']}" if place else each["msg"] for place, each in zip(places, faults, strict=True)
+        )
+        return None, "undecodable", "; ".join(texts)
 
 
 def _version(raw: bytes) -> int | None:

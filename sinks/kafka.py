@@ -5,6 +5,7 @@ its own.
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from sinks.threads import CallThread
 
 log = logging.getLogger(__name__)
 BATCH = 100
+SILENCE_S = 60.0  # an outage repeats itself many times a second
 
 Outcome = Literal["sent", "too_large", "failed"]
 
@@ -45,7 +47,12 @@ class KafkaSettings(Settings):
             name: value.get_secret_value() if isinstance(value, SecretStr) else value
             for name, value in self.client.items()
         }
-        return {"bootstrap.servers": self.bootstrap_servers, "client.id": "leadline-deliver", **given}
+        return {
+            "bootstrap.servers": self.bootstrap_servers,
+            "client.id": "leadline-deliver",
+            "log_level": 2,  # librdkafka logs each attempt to connect; `AlertReader` says it once a minute
+            **given,
+        }
 
 
 class DeliverError(RuntimeError):
@@ -76,7 +83,7 @@ class AlertReader:
         self._thread = CallThread("alerts-consumer")
         self._rebalanced = False
         self._paused = False
-        self._said = ""
+        self._said: dict[int, float] = {}
         self._topic = settings.topic
         properties = {
             "auto.offset.reset": "earliest",
@@ -88,6 +95,7 @@ class AlertReader:
             "enable.auto.commit": True,
             "auto.commit.interval.ms": round(settings.commit_interval_s * 1000),
             "enable.auto.offset.store": False,  # only what is delivered may be committed
+            "error_cb": self._complain,
         }
         self._consumer = Consumer(properties, logger=log)
         self._consumer.subscribe(
@@ -154,12 +162,13 @@ class AlertReader:
             raise DeliverError(f"Kafka: {error.str()}")
         if error.code() == KafkaError._PARTITION_EOF:
             return
-        if error.str() != self._said:  # an outage repeats itself
+        now = time.monotonic()
+        if now - self._said.get(error.code(), -SILENCE_S) >= SILENCE_S:
+            self._said[error.code()] = now
             log.warning("Kafka: %s", error.str())
-        self._said = error.str()
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._said = ""
+        self._said.clear()
         self._rebalanced = True
         self._progress.assigned(each.partition for each in partitions)
 

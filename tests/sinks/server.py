@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-Handler = Callable[["Request"], Awaitable[bytes | None] | bytes | None]
+Handler = Callable[["Request"], Awaitable[bytes | None] | AsyncIterator[bytes] | bytes | None]
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,11 @@ class Server:
             while (request := await _read(reader)) is not None:
                 self.requests.append(request)
                 answer = self.handler(request)
+                if isinstance(answer, AsyncIterator):
+                    async for piece in answer:
+                        writer.write(piece)
+                        await writer.drain()
+                    continue
                 if isinstance(answer, Awaitable):
                     answer = await answer
                 if answer is None:

@@ -22,6 +22,7 @@ from sinks.base import RetryLater
 from sinks.deliver import deliver
 from sinks.settings import DeliverSettings
 from sinks.stats import DeliverStats
+from streams.mock_broker import MockBroker
 from tests.leadline.kafka_log import read_all
 from tests.real.backend import Backend
 from tests.sinks.samples import alert
@@ -33,8 +34,8 @@ QUICK = {"base_s": 0.02, "cap_s": 0.05}
 class Bench:
     """One test's topic, and the settings to deliver from it."""
 
-    def __init__(self, backend: Backend, folder: Path) -> None:
-        self.topic = backend.fresh().names.alerts
+    def __init__(self, backend: Backend, folder: Path, topic: str = "") -> None:
+        self.topic = topic or backend.fresh().names.alerts
         self.letters = f"{self.topic}.undelivered"
         backend.create_topics({self.topic: 2, self.letters: 1})
         self.servers = backend.bootstrap_servers
@@ -73,7 +74,7 @@ class Bench:
             return await deliver(settings, stop=stop, on_tick=tick)
 
     def dead(self) -> list[Undelivered]:
-        return [Undelivered.model_validate_json(each.value() or b"") for each in read_all(self.servers, self.letters)]
+        return [Undelivered.model_validate_json(each.value) for each in read_all(self.servers, self.letters)]
 
 
 @pytest.fixture
@@ -247,6 +248,39 @@ def test_a_sink_with_a_fault_in_its_code_does_not_end_the_process(bench: Bench) 
     assert stats.delivered == {"webhook": 1}
 
 
+def test_a_broker_that_goes_away_and_comes_back_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "all.jsonl"
+
+    async def scene(bench: Bench, broker: MockBroker) -> None:
+        settings = bench.settings({"kind": "jsonl", "path": path})
+        stop = asyncio.Event()
+        task = asyncio.create_task(deliver(settings, stop=stop))
+        async with asyncio.timeout(30):
+            await asyncio.to_thread(bench.publish, [alert(n) for n in range(3)])
+            await written(path, 3)
+            broker.set_down()
+            await asyncio.sleep(0.5)
+            broker.set_up()
+            await asyncio.to_thread(bench.publish, [alert(n) for n in range(3, 6)])
+            await written(path, 6)
+            stop.set()
+            stats = await task
+        assert sum(stats.committed.values()) == 6
+
+    with MockBroker() as broker:
+        asyncio.run(scene(own(broker, tmp_path), broker))
+    assert ids(path) == [f"inc-1:{n}" for n in range(6)]
+
+
+def own(broker: MockBroker, folder: Path) -> Bench:
+    return Bench(Backend("own", broker.bootstrap_servers, "", broker.create_topics), folder, "own.alerts")
+
+
+async def written(path: Path, count: int) -> None:
+    while len(ids(path)) < count:
+        await asyncio.sleep(0.02)
+
+
 CHILD = """
 import sys
 from sinks.deliver import run_deliver
@@ -320,6 +354,28 @@ def test_a_kill_between_sending_and_recording_repeats_the_alert_under_the_same_i
     got = asyncio.run(scene())
     # 0 and 1 were recorded, so their uncommitted offsets repeat nothing; 2 was not, so it comes twice under its id.
     assert got == ["inc-1:0", "inc-1:1", "inc-1:2", "inc-1:2", "inc-1:3", "inc-1:4"]
+
+
+def test_sigterm_ends_the_process_in_three_seconds_though_the_broker_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "all.jsonl"
+
+    async def scene(bench: Bench, broker: MockBroker) -> float:
+        process = start(plain(bench, {"kind": "jsonl", "path": str(path)}))
+        try:
+            await until(lambda: len(ids(path)) == 2, process)
+            broker.set_down()
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, 10) == 0
+            return time.monotonic() - began
+        finally:
+            process.kill()
+            process.wait()
+
+    with MockBroker() as broker:
+        bench = own(broker, tmp_path)
+        bench.publish([alert(1), alert(2)])
+        assert asyncio.run(scene(bench, broker)) < 3
 
 
 def test_sigterm_ends_the_process_in_three_seconds_though_a_sink_hangs(bench: Bench) -> None:

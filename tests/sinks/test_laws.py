@@ -29,10 +29,12 @@ LOCAL: dict[str, Make] = {
     "jsonl": lambda url, folder: JsonlConfig(path=folder / "alerts.jsonl"),
 }
 REMOTE: dict[str, Make] = {
-    "slack": lambda url, folder: SlackConfig(webhook_url=f"{url}/services/{SECRET}", timeout_s=5),
-    "slack token": lambda url, folder: SlackConfig(token=SECRET, channel="C1", api_url=f"{url}/api", timeout_s=5),
-    "webhook": lambda url, folder: WebhookConfig(
-        url=f"{url}/hook/{SECRET}", headers={"Authorization": f"Bearer {SECRET}"}, signing_secret=SECRET, timeout_s=5
+    "slack": lambda url, folder: SlackConfig.model_validate({"webhook_url": f"{url}/services/{SECRET}"}),
+    "slack token": lambda url, folder: SlackConfig.model_validate(
+        {"token": SECRET, "channel": "C1", "api_url": f"{url}/api"}
+    ),
+    "webhook": lambda url, folder: WebhookConfig.model_validate(
+        {"url": f"{url}/hook/{SECRET}", "headers": {"Authorization": f"Bearer {SECRET}"}, "signing_secret": SECRET}
     ),
 }
 YES = {"slack": b"ok", "slack token": b'{"ok": true}', "webhook": b""}
@@ -245,9 +247,12 @@ def test_an_answer_that_does_not_end_times_out(kind: str, drip: bool, tmp_path: 
     asyncio.run(scene())
 
 
-def dripping(request: Request) -> bytes:
-    """The head of an answer whose body never comes."""
-    return b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\no"
+async def dripping(request: Request) -> AsyncIterator[bytes]:
+    """A body of which a byte comes before each timeout for reading, and never the last."""
+    yield b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+    while True:
+        yield b"o"
+        await asyncio.sleep(0.02)
 
 
 @remote

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from pydantic import SecretStr
 
 from sinks.record import (
     DeliveryRecord,
@@ -33,7 +34,7 @@ def open_record(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     if request.param == "file":
         return FileRecordConfig(path=tmp_path / "folder" / "delivered.jsonl").open
     backend: Backend = request.getfixturevalue("embedded")
-    return RedisRecordConfig(url=backend.fresh().redis_url).open
+    return RedisRecordConfig(url=SecretStr(backend.fresh().redis_url)).open
 
 
 def test_what_is_marked_is_seen_for_that_sink_alone(open_record: Open) -> None:
@@ -118,10 +119,13 @@ def test_the_same_entries_again_and_again_do_not_grow_the_file(tmp_path: Path) -
 
 def test_a_second_process_on_one_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "delivered.jsonl"
-    script = (
-        "import sys; from sinks.record import *; held = FileRecord(FileRecordConfig(path=sys.argv[1])); print('held')"
-    )
-    script += "; sys.stdin.read()"
+    script = """
+import sys
+from sinks.record import FileRecord, FileRecordConfig
+held = FileRecord(FileRecordConfig(path=sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
     child = subprocess.Popen(
         [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -137,7 +141,7 @@ def test_redis_keys_are_readable_and_expire(embedded: Backend) -> None:
     fresh = embedded.fresh()
 
     async def scene() -> None:
-        record = RedisRecordConfig(url=fresh.redis_url, prefix="p", ttl_s=60).open()
+        record = RedisRecordConfig(url=SecretStr(fresh.redis_url), prefix="p", ttl_s=60).open()
         await record.mark("slack", "inc-1:2")
         await record.close()
 
@@ -153,7 +157,7 @@ def test_a_redis_that_is_away_holds_nothing_up_and_is_named_without_its_password
     caplog.set_level(logging.DEBUG)
 
     async def scene() -> None:
-        record = RedisRecordConfig(url="redis://:hunter2@127.0.0.1:1/0", timeout_s=1).open()
+        record = RedisRecordConfig(url=SecretStr("redis://:hunter2@127.0.0.1:1/0"), timeout_s=1).open()
         assert not await record.seen("s", "a")
         await record.mark("s", "a")
         assert await record.seen("s", "a")  # by this process's own memory

@@ -88,7 +88,7 @@ def test_a_rate_limit_means_later_whatever_the_body_says() -> None:
 def test_the_webhook_gets_a_message_and_no_token() -> None:
     async def scene() -> None:
         async with Server() as server:
-            sink = SlackConfig(webhook_url=f"{server.url}/services/x").build()
+            sink = SlackConfig.model_validate({"webhook_url": f"{server.url}/services/x"}).build()
             await sink.send(alert())
             await sink.close()
             [request] = server.requests
@@ -102,7 +102,8 @@ def test_the_webhook_gets_a_message_and_no_token() -> None:
 def test_a_bot_token_posts_to_its_channel() -> None:
     async def scene() -> None:
         async with Server(lambda request: response(200, b'{"ok": true, "ts": "1.2"}')) as server:
-            sink = SlackConfig(token="xoxb-1", channel="C042", api_url=f"{server.url}/api/chat.postMessage").build()
+            api = f"{server.url}/api/chat.postMessage"
+            sink = SlackConfig.model_validate({"token": "xoxb-1", "channel": "C042", "api_url": api}).build()
             await sink.send(alert())
             await sink.close()
             [request] = server.requests
