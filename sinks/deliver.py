@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from confluent_kafka import KafkaException
 from pydantic import ValidationError
 
 from leadline.alert import ALERT_VERSION, Alert, UndeliveredReason
@@ -37,6 +38,8 @@ from sinks.stats import DeliverStats
 log = logging.getLogger(__name__)
 READ_WAIT_S = 0.2
 CLOSE_S = 1.0
+CLOSE_SINKS_S = 0.3
+LAST_LETTERS_S = 0.2
 
 
 @dataclass(slots=True)
@@ -139,24 +142,28 @@ async def deliver(
     stop = stop or asyncio.Event()
     stats = stats if stats is not None else DeliverStats()
     progress = Progress()
-    uniform = random.Random().uniform
     record = settings.record.open()
-    producer = LetterProducer(settings.kafka)
+    try:
+        producer = LetterProducer(settings.kafka)
+        reader = AlertReader(settings.kafka, progress)
+    except BaseException:
+        await record.close()
+        raise
+    uniform = random.Random().uniform
     letters = DeadLetters(producer, progress, stats, uniform)
     shop = Shop(
         record,
         letters,
         progress,
         stats,
-        time.monotonic,
-        time.time,
-        uniform,
+        clock=time.monotonic,
+        wall=time.time,
+        uniform=uniform,
         send_timeout_s=settings.send_timeout_s,
         full_patience_s=settings.full_patience_s,
     )
     built = sinks if sinks is not None else {config.label: config.build() for config in settings.sinks}
     lanes = {config.label: Lane(config, built[config.label], shop) for config in settings.sinks}
-    reader = AlertReader(settings.kafka, progress)
     letters_task = asyncio.create_task(letters.run(), name="undelivered")
     lane_tasks = [asyncio.create_task(lane.run(), name=f"sink {lane.name}") for lane in lanes.values()]
     log.info("delivering %s as group %s to %s", settings.kafka.topic, settings.kafka.group_id, ", ".join(lanes))
@@ -167,12 +174,13 @@ async def deliver(
             lane.stop()
         await asyncio.wait(lane_tasks, timeout=settings.drain_s)
         if letters.pending:
-            await asyncio.wait([letters_task], timeout=0.3)
+            await asyncio.wait([letters_task], timeout=LAST_LETTERS_S)
         for task in (letters_task, *lane_tasks):
             task.cancel()
-        await asyncio.wait([letters_task, *lane_tasks], timeout=0.2)
-        closings = [reader.close(_done(shop)), producer.close(), record.close()]
-        await _within(CLOSE_S, *closings, *(lane.sink.close() for lane in lanes.values()))
+        await asyncio.wait([letters_task, *lane_tasks], timeout=LAST_LETTERS_S)
+        # The offsets go first: whatever hangs while closing, what was delivered is committed.
+        await _within(CLOSE_S, reader.close(_done(shop)))
+        await _within(CLOSE_SINKS_S, producer.close(), record.close(), *(lane.sink.close() for lane in lanes.values()))
     return stats
 
 
@@ -240,8 +248,8 @@ def run_deliver(settings: DeliverSettings, *, on_tick: Callable[[DeliverStats], 
 
     try:
         return asyncio.run(main())
-    except (DeliverError, RecordInUse) as error:
-        log.error("%s", error)
+    except (DeliverError, RecordInUse, KafkaException, OSError) as error:
+        log.error("cannot deliver: %s", error)
         return 1
     except asyncio.CancelledError:
         return 1

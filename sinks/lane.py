@@ -58,7 +58,7 @@ class Lane:
         self._wake = asyncio.Event()
         self._stopping = False
         self._full_since: float | None = None
-        self._half = config.queue_size // 2
+        self._half = max(1, config.queue_size // 2)
         self._watch()
 
     def place(self, alert: Alert, record: Record, ticket: Ticket) -> Placed:

@@ -73,8 +73,9 @@ class Progress:
         with self._lock:
             ticket.open -= 1
             state = self._partitions.get(ticket.partition)
-            if state is None or state.epoch != ticket.epoch:
+            if state is None:
                 return
+            # A ticket of an earlier assignment stands in no queue any more: it cannot move the offset.
             while state.under_way and state.under_way[0].open <= 0:
                 state.next_offset = state.under_way.popleft().offset + 1
 

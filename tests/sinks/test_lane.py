@@ -260,3 +260,16 @@ def test_a_lane_that_is_stopped_ends_after_what_can_go_at_once() -> None:
 
     asyncio.run(play())
     assert scene.sink.got == ["inc-0:0", "inc-1:1"]
+
+
+def test_a_queue_of_one_gets_its_patience_back_too() -> None:
+    scene = Scene(queue_size=1)
+    for n in range(3):
+        assert scene.place(alert(2 * n)) == "placed"
+        ticket = scene.progress.begin(0, 2 * n + 1)
+        assert ticket is not None
+        assert scene.place_again(alert(2 * n + 1), ticket) == "wait"
+        scene.now += 100.0
+        asyncio.run(scene.settle())
+        assert scene.place_again(alert(2 * n + 1), ticket) == "placed"
+        asyncio.run(scene.settle())
