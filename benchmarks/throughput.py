@@ -39,7 +39,7 @@ EVIDENTLY = venvs.Environment(
 )
 JOBS = {
     "same": "PSI, KS with p, missing, mean of each column",
-    "psi": "its fastest preset: DataDriftPreset(num_method='psi')",
+    "psi": "its PSI preset: DataDriftPreset(num_method='psi')",
     "default": "what it does unasked: DataDriftPreset()",
 }
 CHUNK = 8_192

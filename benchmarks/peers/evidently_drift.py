@@ -29,7 +29,7 @@ def frame(path: Path) -> pd.DataFrame:
 
 
 def metrics(job: str, columns: list[str]) -> list[Any]:
-    """`same`: what Leadline's side computes. `psi`: the fastest preset there is. `default`: what a new user gets."""
+    """`same`: what Leadline's side computes. `psi`: the PSI preset. `default`: what a new user gets."""
     if job == "psi":
         return [DataDriftPreset(num_method="psi")]
     if job == "default":

@@ -82,10 +82,15 @@ def test_the_errors_describe_repeated_samples() -> None:
     got = binary_metrics(*draws.T)
     for figure in got:
         assert np.nanstd(figure.value) == pytest.approx(np.nanmean(figure.se), rel=0.03)
-    cells = np.array([[0.3, 0.05, 0.02], [0.04, 0.2, 0.1], [0.01, 0.03, 0.25]])
-    many = multiclass_metrics(rng.multinomial(600, cells.ravel(), size=20_000).reshape(-1, 3, 3))
-    for figure in many:
-        assert np.std(figure.value, axis=0) == pytest.approx(np.mean(figure.se, axis=0), rel=0.03)
+
+
+@pytest.mark.parametrize("right", [0.75, 0.95])
+def test_the_errors_of_many_classes_describe_repeated_samples(right: float) -> None:
+    cells = np.array([[0.0, 0.3, 0.1], [0.2, 0.0, 0.2], [0.05, 0.15, 0.0]]) * (1 - right)
+    cells += np.diag([0.5, 0.35, 0.15]) * right
+    draws = np.random.default_rng(6).multinomial(600, cells.ravel(), size=20_000).reshape(-1, 3, 3)
+    for figure in multiclass_metrics(draws):
+        assert np.std(figure.value, axis=0) == pytest.approx(np.mean(figure.se, axis=0), rel=0.04)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])

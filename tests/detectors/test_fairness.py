@@ -76,6 +76,8 @@ def test_real_unfairness_is_seen_at_any_budget() -> None:
     assert got.value == pytest.approx(0.3)
     assert got.log_p < math.log(1e-12)
     assert (int(got.high), int(got.low)) == (0, 1)
+    # two gaps were looked at: the better one pays double
+    assert got.log_p == pytest.approx(float(largest_gap([700, 400], [1000, 1000]).log_p) + math.log(2))
 
 
 def test_fewer_than_two_groups_have_no_gap() -> None:

@@ -48,7 +48,8 @@ def test_a_center_saves_the_digits_that_plain_sums_lose() -> None:
     expected = sk.r2_score(labels, predictions)
     assert regression_metrics(regression_sums(predictions, labels, 1e8)).r2.value == pytest.approx(expected, abs=1e-9)
     # without one it says so, rather than a number made of rounding
-    assert np.isnan(regression_metrics(regression_sums(predictions, labels)).r2.value)
+    for rows in range(900, 1000):
+        assert np.isnan(regression_metrics(regression_sums(predictions[:rows], labels[:rows])).r2.value)
 
 
 def test_constant_labels_have_no_r2() -> None:
