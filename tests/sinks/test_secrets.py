@@ -28,8 +28,9 @@ def test_a_default_stands_in_for_a_missing_variable() -> None:
 
 @pytest.mark.parametrize("known", [{}, {"TOKEN": ""}])
 def test_a_missing_or_empty_variable_is_an_error_that_names_it(known: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="TOKEN is not set"):
-        expand("x${TOKEN}", known)
+    for text in ("x${TOKEN}", "x${TOKEN:-}"):
+        with pytest.raises(ValueError, match="TOKEN is not set"):
+            expand(text, known)
 
 
 def test_a_sink_takes_its_address_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
