@@ -55,7 +55,8 @@ def build_app(settings: WorkerSettings, owners: Owners) -> App:
         broker_credentials=credentials(settings.kafka),
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.heartbeat_s,
-        broker_request_timeout=max(settings.claim_timeout_s, settings.session_timeout_s),
+        broker_request_timeout=settings.claim_timeout_s + settings.session_timeout_s,  # Faust's limit for a claim, too
+        broker_rebalance_timeout=max(30.0, settings.session_timeout_s),
         broker_max_poll_interval=FOREVER_S,
         broker_commit_interval=settings.mirror_s,
         broker_client_id=settings.worker_id,

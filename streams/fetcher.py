@@ -67,6 +67,10 @@ class Fetcher:
         self._consumer = Consumer({**DEFAULTS, **options, "error_cb": self._on_error}, logger=log)
         self._paused: set[Place] = set()
 
+    @property
+    def paused(self) -> frozenset[Place]:
+        return frozenset(self._paused)
+
     @staticmethod
     def _on_error(error: KafkaError) -> None:
         log.warning("Kafka: %s", error.str())
@@ -82,7 +86,7 @@ class Fetcher:
 
     def assign(self, positions: Mapping[Place, int]) -> None:
         """Read exactly these lanes, from these offsets. Whatever was fetched before is thrown away by librdkafka."""
-        self._paused.clear()
+        self.hold(set())  # a paused partition would stay paused under its new assignment
         if positions:
             self._consumer.assign([TopicPartition(*place, offset) for place, offset in positions.items()])
         else:

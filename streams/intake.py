@@ -158,8 +158,18 @@ class Intake:
                 parts = tuple(lane.take(count) for lane, count in zip(lanes, counts, strict=True) if count)
                 if parts:
                     ready.append(Fetched(owner, parts))
-        self._fetcher.hold({place for place, lane in self.chain.lanes.items() if len(lane.records) > 4 * self._batch})
+        self._hold()
         return ready
+
+    def _hold(self) -> None:
+        """Bound the memory of lanes that run ahead; a pause costs a new fetch, so none is short."""
+        held = self._fetcher.paused
+        stop = {
+            place
+            for place, lane in self.chain.lanes.items()
+            if len(lane.records) > (self._batch if place in held else 4 * self._batch)
+        }
+        self._fetcher.hold(stop)
 
     def _behind(self, lane: Lane, now: float) -> bool:
         # A lane that stays silent although its end is ahead holds nobody: markers of transactions, or a broker that is away.

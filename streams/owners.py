@@ -40,6 +40,7 @@ class Owners:
     def __init__(self, shared: Shared) -> None:
         self.shared = shared
         self.intake: Intake = shared.intake
+        self.claim_timeout_s = shared.settings.claim_timeout_s
         self._topics: dict[Kind, tuple[str, ...]] = shared.settings.topics.groups(shared.settings.roles)
         self._works: dict[Owner, Work] = {}
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()

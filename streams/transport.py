@@ -7,11 +7,12 @@ place where partitions are claimed and positions set.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Protocol, cast
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport import drivers
@@ -25,12 +26,20 @@ from streams.intake import Fetched, Intake
 log = logging.getLogger(__name__)
 
 NAME = "leadline"
+ANSWER_S = 10.0
+
+
+class ClaimTooSlow(Exception):
+    """The store was away, or too slow for what has to be loaded."""
+
+    reason = "claim_too_slow"
 
 
 class Claims(Protocol):
     """Who knows where each partition stands. `streams.owners.Owners` is one."""
 
     intake: Intake
+    claim_timeout_s: float
 
     async def claim(self, places: Iterable[Place]) -> dict[Place, int]:
         """Own exactly these partitions: offsets at which each begins."""
@@ -62,6 +71,15 @@ class _NothingRead(dict[TP, int | None]):
 
 class ConsumerThread(base.AIOKafkaConsumerThread):
     """aiokafka's thread: heartbeats and assignment, no records."""
+
+    def _create_worker_consumer(self, transport: base.Transport) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust's request timeout has to allow for a long claim; a broker that does not answer must be noticed sooner. A
+        # join may take as long as the slowest member does.
+        conf = self.app.conf
+        patience = max(conf.broker_rebalance_timeout, conf.broker_session_timeout) + ANSWER_S
+        consumer._client._request_timeout_ms = int(patience * 1000)
+        return consumer
 
     async def pause_all(self) -> None:
         await self.call_thread(self._pause_all)
@@ -129,8 +147,14 @@ class Consumer(base.Consumer):
         assigned = [Place(tp.topic, tp.partition) for tp in self.assignment()]
         await self._thread.pause_all()
         try:
-            positions = await self.claims.claim(assigned)
-            await self.claims.intake.place(positions)
+            # Faust's own time limit would end the wait without a word and leave the worker standing.
+            async with asyncio.timeout(self.claims.claim_timeout_s):
+                positions = await self.claims.claim(assigned)
+                await self.claims.intake.place(positions)
+        except TimeoutError:
+            late = ClaimTooSlow(f"{len(assigned)} partitions not claimed within {self.claims.claim_timeout_s:g} s")
+            self.claims.fail(late)
+            raise late from None
         except Exception as error:
             self.claims.fail(error)  # Faust would log it and go on without records
             raise

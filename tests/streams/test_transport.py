@@ -1,0 +1,325 @@
+"""The way from the log to the commit with faults put into it: batches thrown away, answers lost, logs with holes and gaps."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from streams.chain import Place
+from streams.fetcher import Fetcher
+from streams.intake import Fetched, Intake
+from streams.owner import DataGap, StateAhead, StateMissing
+from streams.stage import Effects, Record, Send
+from streams.tables import Change, Outcome, Owner, StoreUnavailable
+from streams.transport import ClaimTooSlow
+from tests.real.backend import Backend
+from tests.streams.inside import PARTITIONS, Inside, until
+from tests.streams.toy import Counting
+
+
+@pytest.fixture
+def inside(embedded: Backend) -> Inside:
+    return Inside(embedded)
+
+
+@pytest.fixture
+def on_kafka(kafka: Backend) -> Inside:
+    return Inside(kafka)
+
+
+def test_batches_thrown_away_on_their_way_are_fetched_again(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    dice, thrown, take = random.Random(3), [], Intake.take
+
+    async def leaky(self: Intake) -> list[Fetched]:
+        ready = await take(self)
+        lost = [fetched for fetched in ready if dice.random() < 0.4]
+        thrown.extend(lost)
+        return [fetched for fetched in ready if fetched not in lost]
+
+    monkeypatch.setattr(Intake, "take", leaky)
+    monkeypatch.setattr("streams.owners.STRAY_S", 0.2)
+    inside.send(2_000)
+
+    async def body() -> None:
+        async with inside.worker(batch_records=50) as worker:
+            await inside.counted(worker, 60)
+            assert worker.progress().rewinds > 5
+
+    asyncio.run(body())
+    assert len(thrown) > 5
+
+
+def test_a_thrown_away_batch_without_a_successor_is_noticed(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    take, thrown = Intake.take, []
+
+    async def leaky(self: Intake) -> list[Fetched]:
+        ready = await take(self)
+        if ready and not thrown:
+            thrown.extend(ready)
+            return []
+        return ready
+
+    monkeypatch.setattr(Intake, "take", leaky)
+    monkeypatch.setattr("streams.owners.STRAY_S", 0.2)
+    inside.send(10)
+
+    async def body() -> None:
+        async with inside.worker() as worker:
+            await inside.counted(worker)
+
+    asyncio.run(body())
+    assert thrown
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_commits_without_an_answer_count_once(inside: Inside, monkeypatch: pytest.MonkeyPatch, happened: bool) -> None:
+    dice, commit, failures = random.Random(5), inside.tables.commit, []
+
+    async def silent(owner: Owner, change: Change) -> Outcome:
+        fails = change.effects != Effects() and dice.random() < 0.3
+        outcome = await commit(owner, change) if happened or not fails else None
+        if fails:
+            failures.append(owner)
+            raise StoreUnavailable("no answer")
+        assert outcome is not None
+        return outcome
+
+    monkeypatch.setattr(inside.tables, "commit", silent)
+    inside.send(1_000)
+
+    async def body() -> None:
+        async with inside.worker(batch_records=50) as worker:
+            await inside.counted(worker, 60)
+
+    asyncio.run(body())
+    assert len(failures) > 5
+
+
+def test_a_store_that_is_away_for_a_while_is_waited_for(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, claim, away = inside.tables.read, inside.tables.claim, []
+
+    async def failing_read(owner: Owner, wanted: object) -> object:
+        if len(away) < 3:
+            away.append(owner)
+            raise StoreUnavailable("away")
+        return await read(owner, wanted)  # type: ignore[arg-type]
+
+    async def failing_claim(owner: Owner) -> object:
+        if len(away) == 1:
+            away.append(owner)
+            raise StoreUnavailable("away")
+        return await claim(owner)
+
+    monkeypatch.setattr(inside.tables, "read", failing_read)
+    monkeypatch.setattr(inside.tables, "claim", failing_claim)
+    inside.send(100)
+
+    async def body() -> None:
+        async with inside.worker() as worker:
+            await inside.counted(worker)
+
+    asyncio.run(body())
+
+
+def test_a_claim_that_takes_too_long_stops_the_worker(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(owner: Owner) -> object:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(inside.tables, "claim", never)
+
+    async def body() -> None:
+        async with inside.worker(claim_timeout_s=1.0) as worker:
+            await until(lambda: worker.progress().state == "stopping", 30, worker)
+
+    with pytest.raises(ClaimTooSlow):
+        asyncio.run(body())
+
+
+def test_a_stage_that_fails_stops_the_worker_and_says_where(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fold = Counting.fold
+
+    def failing(self: Counting, source: str, records: Sequence[Record], found: object, now: float) -> Effects:
+        if any(record.key == b"id-7" for record in records):
+            raise ZeroDivisionError("a fault of the core")
+        return fold(self, source, records, found, now)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Counting, "fold", failing)
+    inside.send(20)
+
+    async def body() -> None:
+        async with inside.worker() as worker:
+            await until(lambda: worker.progress().state == "stopping", 30, worker)
+
+    with caplog.at_level(logging.ERROR), pytest.raises(ZeroDivisionError):
+        asyncio.run(body())
+    assert any("observe/" in record.message and "offsets 0 to" in record.message for record in caplog.records)
+    # Nothing of the failed batch is in the tables, so the next worker finds it again.
+    assert inside.totals().get("predictions", 0) < 20
+
+
+def test_state_that_stands_beyond_the_log_stops_the_worker(inside: Inside) -> None:
+    async def body() -> None:
+        owner = Owner("observe", 1)
+        fence = (await inside.tables.claim(owner)).fence
+        offsets = {inside.topics.predictions: 10_000, inside.topics.labels: 0}
+        await inside.tables.commit(owner, Change(fence, dict.fromkeys(offsets), offsets))
+        async with inside.worker() as worker:
+            await until(lambda: worker.progress().state == "stopping", 30, worker)
+
+    with pytest.raises(StateAhead, match="10000, but the log ends at 0"):
+        asyncio.run(body())
+
+
+def test_another_log_begins_anew_and_keeps_the_state(inside: Inside) -> None:
+    async def body() -> None:
+        owner = Owner("observe", 1)
+        fence = (await inside.tables.claim(owner)).fence
+        offsets = {f"{inside.topics.predictions}#monday": 10_000, f"{inside.topics.labels}#monday": 10_000}
+        state = Effects(checkpoint=b'{"predictions": 10000}')
+        await inside.tables.commit(owner, Change(fence, dict.fromkeys(offsets), offsets, state))
+        inside.send(50)
+        async with inside.worker(log_id="tuesday") as worker:
+            await until(lambda: inside.totals().get("predictions") == 10_050, 30, worker)
+
+    asyncio.run(body())
+
+
+def test_what_the_log_no_longer_holds_is_reported_and_then_left_behind(on_kafka: Inside) -> None:
+    inside, gaps = on_kafka, []
+
+    def alert(gap: DataGap) -> Sequence[Send]:
+        gaps.append(gap)
+        return [Send(inside.topics.changes, b"gap", b"%d" % gap.end)]
+
+    async def first() -> None:
+        async with inside.worker() as worker:
+            await inside.counted(worker)
+
+    async def second() -> None:
+        async with inside.worker(on_gap=alert) as worker:
+            await until(lambda: worker.progress().lag == 0 and worker.progress().outbox_sent > 0, 30, worker)
+
+    inside.send(100)
+    asyncio.run(first())
+    stood = inside.tables._state(Owner("observe", 0)).offsets[inside.topics.predictions]
+    inside.send(100)
+    admin = AdminClient({"bootstrap.servers": inside.backend.bootstrap_servers})
+    place = TopicPartition(inside.topics.predictions, 0, stood + 20)
+    next(iter(admin.delete_records([place]).values())).result(10)
+    asyncio.run(second())
+    assert gaps == [DataGap(inside.topics.predictions, 0, stood, stood + 20)]
+    assert inside.totals()["predictions"] == 200 - 20
+    assert inside.totals()["labels"] == 200
+
+
+def test_offsets_of_transactions_are_explained_holes(on_kafka: Inside) -> None:
+    inside = on_kafka
+    producer = Producer(
+        {"bootstrap.servers": inside.backend.bootstrap_servers, "transactional.id": inside.group, "log_level": 3}
+    )
+    producer.init_transactions(30)
+    kept = 0
+    for number in range(12):
+        producer.begin_transaction()
+        for record in range(10):
+            key = b"id-%d" % (inside.sent + kept + record) if number % 3 else b"aborted-%d-%d" % (number, record)
+            for topic in (inside.topics.predictions, inside.topics.labels):
+                producer.produce(topic, key=key, value=b"{}", partition=record % PARTITIONS)
+        producer.flush()
+        if number % 3:
+            producer.commit_transaction(30)
+            kept += 10
+        else:
+            producer.abort_transaction(30)
+    inside.sent += kept
+
+    async def body() -> None:
+        async with inside.worker(batch_records=7) as worker:
+            await inside.counted(worker)
+            assert sum(standing.holes for standing in worker.progress().partitions.values()) > 0
+
+    asyncio.run(body())
+
+
+def test_an_idle_owner_is_folded_without_records(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    folds: list[int] = []
+    fold = Counting.fold
+
+    def watched(self: Counting, source: str, records: Sequence[Record], found: object, now: float) -> Effects:
+        folds.append(len(records))
+        return fold(self, source, records, found, now)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Counting, "fold", watched)
+
+    async def body() -> None:
+        async with inside.worker(idle_fold_s=0.1) as worker:
+            await until(lambda: folds.count(0) > 5, 30, worker)
+        inside.send(10)
+        async with inside.worker(idle_fold_s=0.1) as worker:
+            await inside.counted(worker)
+
+    asyncio.run(body())
+
+
+def test_two_topics_of_an_owner_go_side_by_side_in_broker_time(inside: Inside) -> None:
+    """Predictions are fetched first and are many; labels of the same times must not be left behind."""
+    producer = Producer({"bootstrap.servers": inside.backend.bootstrap_servers, "log_level": 3})
+    start = 1_700_000_000_000
+    for topic in (inside.topics.predictions, inside.topics.labels):
+        for second in range(1_000):
+            producer.produce(topic, key=b"k", value=b"{}", partition=0, timestamp=start + second * 1_000)
+        producer.flush()
+
+    async def body() -> None:
+        fetcher = Fetcher({"bootstrap.servers": inside.backend.bootstrap_servers, "group.id": inside.group})
+        topics = (inside.topics.predictions, inside.topics.labels)
+        intake = Intake(fetcher, {"observe": topics}, fetch_records=50, batch_records=40, slack_s=5.0)
+        await intake.place({Place(topic, 0): 0 for topic in topics})
+        reached = dict.fromkeys(topics, start / 1000)
+        while min(reached.values()) < start / 1000 + 999:
+            for fetched in await intake.take():
+                for part in fetched.parts:
+                    reached[part.topic] = part.records[-1].timestamp
+                assert abs(reached[topics[0]] - reached[topics[1]]) <= 40 + 5
+        await intake.close()
+
+    asyncio.run(asyncio.wait_for(body(), 60))
+
+
+def test_an_offset_that_the_log_lacks_is_a_fault_and_not_a_jump(inside: Inside) -> None:
+    inside.send(20)
+
+    async def body() -> None:
+        fetcher = Fetcher({"bootstrap.servers": inside.backend.bootstrap_servers, "group.id": inside.group})
+        intake = Intake(fetcher, {"observe": (inside.topics.predictions,)})
+        place = Place(inside.topics.predictions, 0)
+        await intake.place({place: 5_000})
+        while not (lost := intake.lost()):
+            assert await intake.take() == []
+        assert lost == {place}
+        await intake.close()
+
+    asyncio.run(asyncio.wait_for(body(), 60))
+
+
+def test_redis_that_comes_back_empty_during_the_run_stops_the_worker(inside: Inside) -> None:
+    async def body() -> None:
+        async with inside.worker() as worker:
+            inside.send(50)
+            await inside.counted(worker)
+            assert worker._app is not None
+            await until(lambda: bool(worker._app and worker._app.consumer._mirrored), 10, worker)  # type: ignore[attr-defined]
+            inside.tables._owners.clear()
+            inside.send(50)
+            await until(lambda: worker.progress().state == "stopping", 30, worker)
+
+    with pytest.raises(StateMissing, match="Redis came back empty"):
+        asyncio.run(body())
