@@ -197,3 +197,29 @@ def test_a_broker_that_goes_away_and_comes_back_loses_nothing(tmp_path: Path) ->
     with MockBroker() as broker:
         asyncio.run(scene(own(broker, tmp_path), broker))
     assert ids(path) == [f"inc-1:{n}" for n in range(6)]
+
+
+def test_a_sink_that_hangs_while_closing_does_not_keep_the_process(bench: Bench) -> None:
+    class Hanging:
+        name = "console"
+
+        async def send(self, what: Alert, /) -> None:
+            pass
+
+        async def close(self) -> None:
+            await asyncio.Event().wait()
+
+    async def scene() -> DeliverStats:
+        stop = asyncio.Event()
+
+        def tick(stats: DeliverStats) -> None:
+            if stats.committed:
+                stop.set()
+
+        async with asyncio.timeout(20):
+            return await deliver(
+                bench.settings({"kind": "console"}), stop=stop, sinks={"console": Hanging()}, on_tick=tick
+            )
+
+    bench.publish([alert(1)])
+    assert asyncio.run(scene()).delivered == {"console": 1}
