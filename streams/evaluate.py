@@ -19,7 +19,7 @@ from detectors.auc import auc_from_histograms, hanley_mcneil_se
 from detectors.binning import CategoryBins
 from detectors.calibration import expected_calibration_error
 from detectors.cbpe import CalibrationMap, calibration_map, positives_departure
-from detectors.divergence import compare, psi
+from detectors.divergence import compare
 from detectors.shares import binomial_log_tail, lower_limit, normal_log_p, upper_limit
 from leadline.alert import Layer
 from leadline.config import Limits, Rules
@@ -62,6 +62,7 @@ class Baseline:
 
     vector: Vector
     groups: npt.NDArray[np.int64]
+    occupied: npt.NDArray[np.bool_]
     rows: float
     null_limits: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
     invalid_limits: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
@@ -175,6 +176,7 @@ class Evaluator:
         return Baseline(
             vector=vector,
             groups=groups,
+            occupied=groups > 0,
             rows=rows,
             null_limits=(lower_limit(missing, totals, LIMIT_ALPHA), upper_limit(missing, totals, LIMIT_ALPHA)),
             invalid_limits=(lower_limit(invalid, totals, LIMIT_ALPHA), upper_limit(invalid, totals, LIMIT_ALPHA)),
@@ -257,7 +259,7 @@ class Evaluator:
 
     def _divergences(self, live: npt.NDArray[np.int64], base: Baseline, alpha: float) -> Iterator[Finding]:
         rules = self.rules
-        rough = psi(live, base.groups)
+        rough = self._rough_psi(live, base)
         limits = [rules.score_psi if section == "score" else rules.psi for section in self.sections]
         chosen = [at for at, limit in enumerate(limits) if rough[at] >= limit.warn]
         if not chosen:
@@ -279,6 +281,17 @@ class Evaluator:
                     math.log(max(p, 1e-300)),
                     effect,
                 )
+
+    @staticmethod
+    def _rough_psi(live: npt.NDArray[np.int64], base: Baseline) -> npt.NDArray[np.float64]:
+        """`detectors.divergence.psi` of all subjects, without its checks: this runs for every look, the rest only for suspects."""
+        used = (live > 0) | base.occupied
+        a, b = (live + 0.5) * used, (base.groups + 0.5) * used
+        a /= np.maximum(a.sum(axis=1, keepdims=True), 1.0)
+        b /= np.maximum(b.sum(axis=1, keepdims=True), 1.0)
+        ratio = np.divide(a, b, out=np.ones_like(a), where=used)
+        total: npt.NDArray[np.float64] = ((a - b) * np.log(ratio)).sum(axis=1)
+        return total
 
     def _special(
         self,
@@ -401,31 +414,45 @@ class Evaluator:
             yield from self._share("false_negative_rate", None, "outcome", fn, fn + tp, base.limits["false_negative_rate"], rules.false_negative_rate, log_alpha)
         yield from self._share("label_rate", "label", "outcome", p, total, base.limits["label_rate"], rules.label_rate, log_alpha, two_sided=True)
         parts = [np.maximum(layout.part(vector, f"calibration_{name}"), 0) for name in ("rows", "scores", "positives")]
+        rough = float(np.abs(parts[1] - parts[2]).sum()) / max(float(parts[0].sum()), 1.0)
+        if rough >= rules.ece.warn:
+            yield from self._calibration(parts, base, alpha, log_alpha, total)
+        if base.calibration is not None and self.reference.score is not None:
+            yield from self._departure(vector, base, log_alpha)
+
+    def _calibration(self, parts: list[Vector], base: Baseline, alpha: float, log_alpha: float, total: float) -> Iterator[Finding]:
+        rules, layout = self.rules, self.layout
         calibration = expected_calibration_error(*parts, alpha=alpha)
         excess = float(calibration.debiased)
         base_parts = [layout.part(base.vector, f"calibration_{name}") for name in ("rows", "scores", "positives")]
         usual = max(float(expected_calibration_error(*base_parts, alpha=0.5).debiased), 0.0) if excess >= rules.ece.warn else 0.0
         if excess - usual >= rules.ece.warn and float(calibration.ece) > float(calibration.floor) + usual:
             yield self._finding("ece", None, "outcome", float(calibration.ece), usual, total, rules.ece, float(calibration.floor), log_alpha, excess - usual)
-        if base.calibration is not None and self.reference.score is not None:
-            ordered = self.reference.score.bins.ordered
-            labelled = np.maximum(layout.part(vector, "labelled")[:ordered], 0)
-            hits = float(layout.part(vector, "labelled_positives")[:ordered].sum())
-            gap = positives_departure(hits, labelled, base.calibration)
-            effect = abs(float(gap.delta))
-            if effect >= rules.realised_minus_estimated.warn and float(gap.log_p) <= log_alpha:
-                yield self._finding(
-                    "realised_minus_estimated",
-                    "label",
-                    "outcome",
-                    float(gap.realised),
-                    float(gap.estimated),
-                    float(labelled.sum()),
-                    rules.realised_minus_estimated,
-                    3 * float(gap.se),
-                    float(gap.log_p),
-                    effect,
-                )
+
+    def _departure(self, vector: Vector, base: Baseline, log_alpha: float) -> Iterator[Finding]:
+        """Realised positives against what the same scores promised in the reference: the sign of concept drift."""
+        assert self.reference.score is not None
+        assert base.calibration is not None
+        layout, rule = self.layout, self.rules.realised_minus_estimated
+        ordered = self.reference.score.bins.ordered
+        labelled = np.maximum(layout.part(vector, "labelled")[:ordered], 0)
+        hits, n = float(layout.part(vector, "labelled_positives")[:ordered].sum()), float(labelled.sum())
+        if n <= 0 or abs(hits - float(labelled @ base.calibration.share)) < rule.warn * n:
+            return
+        gap = positives_departure(hits, labelled, base.calibration)
+        if float(gap.log_p) <= log_alpha:
+            yield self._finding(
+                "realised_minus_estimated",
+                "label",
+                "outcome",
+                float(gap.realised),
+                float(gap.estimated),
+                n,
+                rule,
+                3 * float(gap.se),
+                float(gap.log_p),
+                abs(float(gap.delta)),
+            )
 
     def _regression(self, vector: Vector, base: Baseline, log_alpha: float, outcomes: float) -> Iterator[Finding]:
         layout, rule = self.layout, self.rules.mean_absolute_error

@@ -26,6 +26,7 @@ from streams.tally import DELAY_GROWTH, DELAY_LEAST_S, LATENCY_GROWTH, LATENCY_L
 
 Side = Literal["data", "model", "outcome"]
 FIGURE_ALPHA = 0.01  # the floor shown beside a figure: what noise alone exceeds once in a hundred looks
+FIGURE_Z = 2.5758293035489  # the normal quantile of it, two-sided
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 RESERVED_SUBJECTS = frozenset({"score", "prediction", "label", "latency_ms", "delay_s"})
 
@@ -66,11 +67,9 @@ def _one(value: object) -> float:
 
 
 def _estimate(layer: Side, signal: str, live: Estimate, baseline: Estimate | None, subject: str | None = None) -> Figure:
-    from scipy.stats import norm
-
     base = _one(baseline.value) if baseline is not None else NAN
     errors = _one(live.se) ** 2 + (_one(baseline.se) ** 2 if baseline is not None else 0.0)
-    return Figure(layer, signal, subject, _one(live.value), round(_one(live.n)), base, float(norm.isf(FIGURE_ALPHA / 2)) * errors**0.5)
+    return Figure(layer, signal, subject, _one(live.value), round(_one(live.n)), base, FIGURE_Z * errors**0.5)
 
 
 def _data(reference: Reference, layout: Layout, vector: Vector, baseline: Vector | None) -> Iterator[Figure]:

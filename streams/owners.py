@@ -83,6 +83,7 @@ class Owners:
 
     async def tend(self) -> None:
         """Once a second: idle folds, and lanes whose batch was lost without a successor that would show it."""
+        self.shared.relay.check()
         now = time.monotonic()
         idle = self.shared.settings.idle_fold_s
         for work in list(self._works.values()):

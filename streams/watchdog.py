@@ -38,7 +38,9 @@ class Progress:
 
     def see(self, name: str, mark: object, waiting: bool) -> None:
         """`mark` changes with progress; where nothing is `waiting`, standing still is no stall."""
-        if not waiting or self._marks.get(name) != mark or name not in self._ages:
+        if not waiting:
+            self._ages.pop(name, None)
+        elif name not in self._ages or self._marks[name] != mark:
             self._ages[name] = 0.0
         self._marks[name] = mark
 
@@ -47,7 +49,7 @@ class Progress:
         self._marks.pop(name, None)
 
     def names(self) -> set[str]:
-        return set(self._ages)
+        return set(self._marks)
 
     def pass_time(self, seconds: float) -> None:
         for name in self._ages:

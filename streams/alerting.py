@@ -1,0 +1,164 @@
+"""Incidents as alerts: what, since when, how sure, who is affected, what changed just before, what to do. In words for a tired human."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from leadline.alert import Alert, ChangeNote, Evidence, Scope
+from leadline.config import Rules
+from leadline.durations import format_duration
+from leadline.events import Change
+from streams.evaluate import Evaluator
+from streams.incidents import EvidenceRow, Incident, Life, Where
+
+NAMES = {
+    "psi": "distribution shifted",
+    "null_rate": "nulls changed",
+    "invalid_rate": "invalid values",
+    "new_category_rate": "unknown categories",
+    "mean_shift": "mean moved",
+    "absent_rate": "feature is absent",
+    "extra_feature_rate": "unknown features",
+    "out_of_distribution_rate": "rows far outside of training",
+    "output_collapse": "answers collapsed to one value",
+    "latency_over_slo": "latency over its SLO",
+    "adwin": "mean changed",
+    "auc": "AUC dropped",
+    "accuracy": "accuracy dropped",
+    "false_negative_rate": "false negatives rose",
+    "label_rate": "label rate moved",
+    "ece": "calibration is off",
+    "mae": "error grew",
+    "realised_minus_estimated": "outcomes differ from what these scores promised",
+}
+ADVICE = {
+    "absent_rate": "Look for a renamed or dropped column in the feature pipeline's last release.",
+    "extra_feature_rate": "Compare the published feature names with the training schema: one may have been renamed.",
+    "null_rate": "Ask the owner of this feature's source: it stopped delivering, or a join lost its rows.",
+    "invalid_rate": "The type of this feature changed: look at the last change of its producer.",
+    "new_category_rate": "A category that training never saw: was a code list changed, or a new site added?",
+    "psi": "Compare the feature's histogram with the reference: new population, or a changed computation upstream?",
+    "mean_shift": "A mean that jumps by whole standard deviations is rarely the world: check units and the scaler's fit.",
+    "out_of_distribution_rate": "Look at the rows themselves: many features at once point to the pipeline, one to its source.",
+    "output_collapse": "The model answers almost the same for everyone: check its inputs and the loaded artefact.",
+    "latency_over_slo": "Look at the service: saturation, a larger model, a slow feature store.",
+    "adwin": "The score changed against its own recent past: look for a release or a new population.",
+    "auc": "Inputs look as in training where no data signal stands beside this: the relation between inputs and outcome changed. Consider retraining.",
+    "accuracy": "Compare the confusion counts with the reference's; consider rolling back the last change.",
+    "false_negative_rate": "Positives are missed: consider a lower threshold until the cause is known.",
+    "label_rate": "Did the definition of the label change, or who gets labelled?",
+    "ece": "Scores no longer mean probabilities: recalibrate, after the cause is known.",
+    "mae": "Errors grew against training: look for drift in the inputs first.",
+    "realised_minus_estimated": "The same scores now come with other outcomes: the concept drifted, or the label changed its meaning.",
+}
+CHANGE_WINDOW_S = 86_400.0
+
+
+def alert_of(
+    incident: Incident, life: Life, when: float, changes: Sequence[Change], rules: Rules, evaluator: Evaluator, learned: bool
+) -> Alert:
+    """The message about an incident at this moment. Its id is the incident's and the number of the message."""
+    rows = sorted(incident.evidence, key=lambda row: row.log10_p)
+    primary = primary_row(incident)
+    return Alert(
+        alert_id=f"{incident.id}-{incident.messages}",
+        incident_id=incident.id,
+        life=life,
+        severity=incident.severity,
+        model_id=incident.model_id,
+        scope=scope_of(incident.where, incident.share),
+        signal=incident.signal,
+        subject=incident.subject,
+        layer=incident.layer,
+        title=title_of(incident),
+        summary=summary_of(incident, life, when),
+        onset_at=incident.onset_at,
+        onset_low=incident.onset_low,
+        onset_high=incident.onset_high,
+        opened_at=incident.opened_at,
+        raised_at=when,
+        resolved_at=incident.resolved_at,
+        value=_number(incident.value),
+        reference=_number(incident.reference),
+        n=incident.n,
+        noise_floor=_number(primary.floor) if primary else None,
+        evidence=tuple(_evidence(row) for row in rows[:20]),
+        false_alarm_budget=f"{rules.false_alarms_per_month:g} false incidents a month for this model",
+        changes_before=changes_before(incident, changes),
+        advice=(ADVICE[incident.signal],) if incident.signal in ADVICE and life != "resolved" else (),
+        baseline="learned" if learned else "reference",
+    )
+
+
+def primary_row(incident: Incident) -> EvidenceRow | None:
+    return incident.holds((incident.where, incident.signal, incident.subject)) or (incident.evidence[0] if incident.evidence else None)
+
+
+def scope_of(where: Where, share: float | None) -> Scope:
+    return Scope(
+        model_version=where.version,
+        stage=where.stage if where.stage != "live" else None,
+        segment=where.segment,
+        share_of_traffic=min(max(share, 0.0), 1.0) if share is not None else None,
+    )
+
+
+def title_of(incident: Incident) -> str:
+    """One line: model, what, where."""
+    words = NAMES.get(incident.signal, incident.signal)
+    subject = f"{incident.subject}: " if incident.subject and incident.signal not in ("auc", "accuracy") else ""
+    scope = str(scope_of(incident.where, None))
+    return f"{incident.model_id}: {subject}{words} ({scope})"
+
+
+def summary_of(incident: Incident, life: Life, when: float) -> str:
+    """Two or three sentences with the figures, their n and what noise alone would do."""
+    row = primary_row(incident)
+    text = [f"{incident.signal} is {_shown(incident.value)}, the reference {_shown(incident.reference)}, on {incident.n:,} rows"]
+    if row is not None:
+        text[0] += f" of the last {format_duration(row.end - row.start)}"
+        text[0] += f"; no change at all would show this once in 10^{-row.log10_p:.0f} looks." if math.isfinite(row.log10_p) else "."
+    others = len({(item.signal, item.subject) for item in incident.evidence}) - 1
+    if others > 0:
+        text.append(f"{others} other signal{'s' if others > 1 else ''} moved with it.")
+    if incident.share is not None and incident.share < 0.995:
+        text.append(f"It holds {incident.share:.0%} of the traffic.")
+    if life == "resolved":
+        text.append(f"Back to normal after {format_duration(max(when - incident.onset_at, 0.0))}.")
+    return " ".join(text)
+
+
+def changes_before(incident: Incident, changes: Sequence[Change]) -> tuple[ChangeNote, ...]:
+    """Changes of the day before the onset, and up to the opening: the last three, latest first."""
+    near = [
+        change for change in changes if incident.onset_low - CHANGE_WINDOW_S <= float(change.timestamp) <= incident.opened_at
+    ]
+    return tuple(
+        ChangeNote(kind=change.kind, timestamp=float(change.timestamp), version=change.version, note=change.note)
+        for change in reversed(near[-3:])
+    )
+
+
+def _evidence(row: EvidenceRow) -> Evidence:
+    return Evidence(
+        signal=row.signal,
+        subject=row.subject,
+        layer=row.layer,
+        value=_number(row.value),
+        reference=_number(row.reference),
+        n=row.n,
+        noise_floor=_number(row.floor),
+        threshold=_number(row.threshold),
+        log10_p=_number(row.log10_p),
+        span_s=row.end - row.start,
+        scope=scope_of(row.where, None),
+    )
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _shown(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "unknown"

@@ -1,0 +1,197 @@
+"""Incidents: findings that belong together, with one life. Pure: time is event time in seconds, given.
+
+One fault lights many (signal, cell) pairs. The incident is named by the most causal of them (schema before data before model before
+outcome), its scope is the smallest cell that explains the rest, and what else fires while it is open is its evidence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from leadline.alert import Layer
+from streams.evaluate import Finding
+
+LAYERS: dict[str, int] = {"operation": 0, "schema": 1, "data": 2, "model": 3, "outcome": 4}
+SPECIFIC = {
+    "absent_rate": 0,
+    "extra_feature_rate": 1,
+    "null_rate": 2,
+    "invalid_rate": 2,
+    "new_category_rate": 2,
+    "mean_shift": 4,
+    "psi": 3,
+    "out_of_distribution_rate": 6,
+    "output_collapse": 2,
+    "adwin": 5,
+    "latency_over_slo": 6,
+    "auc": 2,
+    "realised_minus_estimated": 3,
+    "false_negative_rate": 5,
+    "label_rate": 4,
+    "accuracy": 3,
+    "ece": 6,
+    "mae": 2,
+}
+MAX_EVIDENCE = 60
+
+Life = Literal["open", "worse", "better", "resolved"]
+
+
+class Where(NamedTuple):
+    """A cell of one model as rules see it: None is every version, or all traffic."""
+
+    version: str | None
+    stage: str
+    segment: str | None
+
+
+class Firing(NamedTuple):
+    """A finding with where and over which span it was found; times are epoch seconds."""
+
+    where: Where
+    finding: Finding
+    start: float
+    end: float
+    look: tuple[int, int, int] = (0, 1, 0)
+    """(level, blocks, last block) of the span: the same span of another cell is found by it."""
+
+    @property
+    def key(self) -> tuple[Where, str, str | None]:
+        return (self.where, self.finding.signal, self.finding.subject)
+
+    @property
+    def rank(self) -> tuple[int, int, float]:
+        """Most causal first, then the surest."""
+        return (LAYERS[self.finding.layer], SPECIFIC.get(self.finding.signal, 9), self.finding.log10_p)
+
+
+class EvidenceRow(msgspec.Struct):
+    """One (cell, signal, subject) of an incident: as first and as last seen."""
+
+    where: Where
+    signal: str
+    subject: str | None
+    layer: Layer
+    value: float
+    reference: float
+    n: int
+    threshold: float
+    critical: float
+    floor: float
+    log10_p: float
+    strength: float
+    start: float
+    end: float
+    first_end: float
+
+
+class Incident(msgspec.Struct):
+    """One fault and its life."""
+
+    id: str
+    model_id: str
+    where: Where
+    signal: str
+    subject: str | None
+    layer: Layer
+    severity: Literal["warn", "critical"]
+    opened_at: float
+    onset_at: float
+    onset_low: float
+    onset_high: float
+    span_s: float
+    value: float
+    reference: float
+    n: int
+    needed: int
+    evidence: list[EvidenceRow]
+    quiet_since: float | None = None
+    resolved_at: float | None = None
+    messages: int = 0
+    share: float | None = None
+
+    def holds(self, key: tuple[Where, str, str | None]) -> EvidenceRow | None:
+        return next((row for row in self.evidence if (row.where, row.signal, row.subject) == key), None)
+
+
+def incident_id(model_id: str, where: Where, signal: str, subject: str | None, opened_at: float) -> str:
+    """Stable: the same log opens the same incident under the same id."""
+    text = "\x1f".join([model_id, where.version or "", where.stage, where.segment or "", signal, subject or "", f"{opened_at:.3f}"])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def intersects(one: Where, other: Where) -> bool:
+    """Whether two cells can share rows: values of different segment names may meet, two values of one name cannot."""
+    if one.version is not None and other.version is not None and one.version != other.version:
+        return False
+    if (one.stage == "shadow") != (other.stage == "shadow"):
+        return False
+    if one.segment is None or other.segment is None or one.segment == other.segment:
+        return True
+    return one.segment.partition("=")[0] != other.segment.partition("=")[0]
+
+
+def evidence_of(firing: Firing, first_end: float | None = None) -> EvidenceRow:
+    finding = firing.finding
+    return EvidenceRow(
+        firing.where,
+        finding.signal,
+        finding.subject,
+        finding.layer,
+        finding.value,
+        finding.reference,
+        finding.n,
+        finding.threshold,
+        finding.critical,
+        finding.floor,
+        finding.log10_p,
+        finding.strength,
+        firing.start,
+        firing.end,
+        firing.end if first_end is None else first_end,
+    )
+
+
+def belongs(firing: Firing, incident: Incident, label_delay_s: float) -> bool:
+    """Whether a new firing is the same fault as an open incident.
+
+    It is where it follows from it (a later layer of rows that both hold), where it speaks of the same subject, or where its span
+    reaches back to the time when the incident began. A span that begins after the incident was opened, of the same or an earlier
+    layer and about something else, is news.
+    """
+    finding = firing.finding
+    if not intersects(firing.where, incident.where):
+        # Segments of other names hold the same rows; a cell that shares none can still be a parent's other half.
+        return finding.subject == incident.subject and finding.signal == incident.signal and firing.start <= incident.opened_at
+    if finding.subject is not None and finding.subject == incident.subject:
+        return True
+    if LAYERS[finding.layer] > LAYERS[incident.layer]:
+        # Labels of the faulty time go on coming after it: an outcome may be a consequence for as long as labels take.
+        return incident.resolved_at is None or finding.layer == "outcome" and firing.end <= incident.resolved_at + label_delay_s
+    slack = max(firing.end - firing.start, incident.span_s)
+    return firing.start <= incident.opened_at + slack / 8
+
+
+def severity_of(evidence: list[EvidenceRow]) -> Literal["warn", "critical"]:
+    return "critical" if any(row.strength * row.threshold >= row.critical for row in evidence) else "warn"
+
+
+def attach(incident: Incident, firing: Firing) -> Life | None:
+    """Adds or refreshes evidence. Says whether the incident became worse: graver, or seen in a further layer."""
+    before = incident.severity
+    layers = {row.layer for row in incident.evidence}
+    held = incident.holds(firing.key)
+    if held is not None:
+        incident.evidence[incident.evidence.index(held)] = evidence_of(firing, held.first_end)
+    elif len(incident.evidence) < MAX_EVIDENCE:
+        incident.evidence.append(evidence_of(firing))
+    if (firing.where, firing.finding.signal, firing.finding.subject) == (incident.where, incident.signal, incident.subject):
+        incident.value, incident.reference, incident.n = firing.finding.value, firing.finding.reference, firing.finding.n
+    incident.quiet_since = None
+    incident.severity = severity_of(incident.evidence)
+    if before == "warn" and incident.severity == "critical":
+        return "worse"
+    return "worse" if firing.finding.layer == "outcome" and "outcome" not in layers else None

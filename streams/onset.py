@@ -1,0 +1,88 @@
+"""Since when: the most likely beginning of an incident, from the blocks of its cell."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.onset import onset_of_counts
+from streams.evaluate import Evaluator, Finding
+from streams.layout import Vector
+from streams.spans import Block, Spans
+
+
+class Since(NamedTuple):
+    """Panes: the most likely first one, and the interval that fits nearly as well (first pane of each end)."""
+
+    pane: int
+    first: int
+    last: int
+
+
+def timeline(spans: Spans, end: int, start: int) -> list[tuple[int, int, Block]]:
+    """(first pane, end pane, block), oldest first, between two panes: fine blocks where there still are some, coarse ones before."""
+    found: list[tuple[int, int, Block]] = []
+    covered = end
+    for level in range(spans.levels):
+        for number in sorted(spans.blocks[level], reverse=True):
+            low, high = number << level, (number + 1) << level
+            if high <= covered and low >= max(start, spans.not_before):
+                found.append((low, high, spans.blocks[level][number]))
+                covered = low
+    return sorted(found, key=lambda item: item[0])
+
+
+def onset(spans: Spans, evaluator: Evaluator, finding: Finding, segment: str | None, end: int, length: int) -> Since | None:
+    """The onset of a finding of a span of `length` panes that ends before pane `end`; None where its counts do not tell."""
+    base = evaluator.baseline(segment)
+    blocks = timeline(spans, end, end - 4 * length)
+    if base is None or not blocks:
+        return None
+    table = _counts(evaluator, finding, base.vector)
+    if table is None:
+        return None
+    rows = []
+    for _, _, block in blocks:
+        counted = _counts(evaluator, finding, spans.dense([block]))
+        assert counted is not None
+        rows.append(counted)
+    panes = np.array(rows)
+    if panes.sum() == 0 or table.sum() == 0:
+        return None
+    used = np.flatnonzero(panes.sum(axis=1))
+    panes = panes[used]
+    estimate = onset_of_counts(panes, table)
+    places = [blocks[int(at)][0] for at in used]
+    return Since(places[int(estimate.pane)], places[int(estimate.first)], places[int(estimate.last)])
+
+
+def _counts(evaluator: Evaluator, finding: Finding, vector: Vector) -> npt.NDArray[np.int64] | None:
+    """The histogram that the finding is about: a feature's groups, or hits and misses of a share."""
+    layout = evaluator.layout
+    counted: list[float] | Vector
+    if finding.layer == "outcome":
+        if layout.task == "binary":
+            counted = layout.part(vector, "confusion")
+        elif layout.task == "multiclass":
+            matrix = layout.part(vector, "confusion")
+            width = len(layout.classes) + 1
+            right = float(np.trace(matrix.reshape(width, width)))
+            counted = [right, float(matrix.sum()) - right]
+        else:
+            return None
+    elif finding.signal in ("psi", "mean_shift", "null_rate", "invalid_rate", "new_category_rate", "adwin") and finding.subject in evaluator.names:
+        at = evaluator.names.index(finding.subject)
+        feature = evaluator.subjects[at]
+        counted = np.bincount(feature.groups, weights=layout.part(vector, evaluator.sections[at]))
+    elif finding.signal == "absent_rate" and finding.subject in evaluator.names:
+        name = evaluator.subjects[evaluator.names.index(finding.subject)].name
+        absent = layout.one(vector, f"absent:{name}")
+        counted = [absent, layout.one(vector, "rows") - absent]
+    elif finding.signal in ("out_of_distribution_rate", "extra_feature_rate"):
+        hits = layout.one(vector, "out_of_distribution" if finding.signal.startswith("out") else "extra")
+        counted = [hits, layout.one(vector, "rows") - hits]
+    else:
+        return None
+    return np.rint(np.maximum(np.asarray(counted), 0)).astype(np.int64)
