@@ -10,6 +10,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -28,25 +29,23 @@ class CallThread:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
 
-        def settle(result: T | None, error: BaseException | None) -> None:
-            if answer.done():
-                return
-            if error is not None:
+        def succeed(result: T) -> None:
+            if not answer.done():
+                answer.set_result(result)
+
+        def fail(error: BaseException) -> None:
+            if not answer.done():
                 answer.set_exception(error)
-            else:
-                answer.set_result(result)  # type: ignore[arg-type]
 
         def work() -> None:
             if answer.cancelled():
                 return
-            result: T | None = None
-            failure: BaseException | None = None
             try:
-                result = function(*args, **kwargs)
+                settle = partial(succeed, function(*args, **kwargs))
             except BaseException as error:  # whatever it is, it belongs to the caller, not to this thread
-                failure = error
+                settle = partial(fail, error)
             try:
-                loop.call_soon_threadsafe(settle, result, failure)
+                loop.call_soon_threadsafe(settle)
             except RuntimeError:
                 pass  # the loop is closed: nobody waits any more
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from dataclasses import dataclass, field
 
 from leadline.alert import Alert, Undelivered
@@ -231,20 +232,17 @@ def test_without_a_purge_a_revoked_alert_is_noticed_when_its_turn_comes() -> Non
     assert scene.progress.take() == {}
 
 
-def test_a_sink_that_hangs_beyond_the_guard_is_tried_again() -> None:
-    scene = Scene()
-
-    async def hang(what: Alert, /) -> None:
+class Hanging(Scripted):
+    async def send(self, what: Alert, /) -> None:
         await asyncio.Event().wait()
 
-    scene.sink.send = hang  # type: ignore[method-assign]
-    scene.lane = Lane(
-        ConsoleConfig(),
-        scene.sink,
-        Shop(**{**{name: getattr(scene.shop, name) for name in Shop.__slots__}, "send_timeout_s": 0.01}),
-    )
+
+def test_a_sink_that_hangs_beyond_the_guard_is_tried_again() -> None:
+    scene = Scene()
+    lane = Lane(ConsoleConfig(), Hanging(), dataclasses.replace(scene.shop, send_timeout_s=0.01))
+    scene.lane = lane
     scene.place(alert(1))
-    asyncio.run(scene.lane.step())
+    asyncio.run(lane.step())
     assert scene.stats.retries == {("console", "timeout"): 1}
 
 
