@@ -36,6 +36,7 @@ from streams.incidents import (
 from streams.learning import learn
 from streams.onset import onset
 from streams.reference_book import ReferenceBook
+from streams.references import bare
 from streams.sampling import LEVELS
 from streams.scope import Scoper, scaled
 from streams.spans import BLOCKS, Spans
@@ -117,14 +118,22 @@ class ModelJudge:
 
     def take(self, digest: Digest) -> None:
         """Merges one digest. Counts over other edges than the model's are not added, but counted (`foreign`)."""
+        translate = None
         if digest.layout != self.mapping and not self._follow(digest):
-            self.foreign += 1
-            return
+            translate = self._from_bare(digest)
+            if translate is None:
+                self.foreign += 1
+                return
         for cell in digest.cells:
             if cell.version not in self.versions:
                 self._new_version(cell.version, cell.stage)
             slots = np.array(cell.indices + cell.sum_indices, dtype=np.int32)
             values = np.array([*cell.counts, *cell.sums], dtype=np.float64)
+            if translate is not None:
+                slots = translate[slots]
+                values, slots = values[slots >= 0], slots[slots >= 0]
+                order = np.argsort(slots, kind="stable")
+                values, slots = values[order], slots[order]
             pane = max(cell.pane, self.closed)
             versions: tuple[str | None, ...] = (cell.version,) if cell.stage == "shadow" else (None, cell.version) if self.several else (None,)
             for version in versions:
@@ -195,6 +204,18 @@ class ModelJudge:
             return False
         self._change_reference()
         return True
+
+    def _from_bare(self, digest: Digest) -> npt.NDArray[np.int32] | None:
+        """Another worker may not know the learned baseline yet: what it counts without features still counts."""
+        layout = self.reference.layout
+        nothing = bare(self.reference.task, layout.business, self.reference.classes)
+        if digest.layout != nothing.layout.fingerprint + nothing.bins_fingerprint:
+            return None
+        target = np.full(nothing.layout.size, -1, dtype=np.int32)
+        for name, part in nothing.layout.slots.items():
+            there = layout.slots[name]
+            target[part] = np.arange(there.start, there.stop)
+        return target
 
     def _change_reference(self) -> None:
         """Takes the book's reference. Blocks of other edges cannot be compared and go; cohorts keep what both layouts name."""

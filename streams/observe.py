@@ -40,7 +40,7 @@ class Checkpoint(msgspec.Struct):
     ahead: int = 0
     lowest_ahead: float = float("inf")
     sequence: int = 0
-    buckets: list[int] = []
+    buckets: dict[int, int] = {}
     mappings: list[str] = []
     samplers: dict[str, tuple[int, int, float]] = {}
     learned: dict[str, int] = {}
@@ -163,7 +163,7 @@ class Observer:
                 self.watermark.ahead,
                 self.watermark.lowest_ahead,
                 self.sequence,
-                sorted(self.rows.stored),
+                self.rows.stored,
                 self.mappings,
                 {name: sampler.state() for name, sampler in self.samplers.items()},
                 self.learned_rows,
@@ -204,7 +204,8 @@ class Observer:
         """
         predictions: Decoded[Prediction] = self._decode("predictions", arrived.get("predictions", ()))
         labels: Decoded[Label] = self._decode("labels", arrived.get("labels", ()))
-        self._decoded.clear()
+        for source in arrived:
+            self._decoded.pop(source, None)
         self.rows.evict()
         if found:
             self.rows.take_found(found)

@@ -14,18 +14,30 @@ BUCKETS = 8  # a window is cut in so many: expiry drops a whole bucket, so an ei
 
 
 class RequestRows:
-    """Rows by request id. `kept_s` is how long a row lives in event time, `stored` the buckets that the store already holds."""
+    """Rows by request id. `kept_s` is how long a row lives in event time, `stored` the buckets that the store already holds, with their rows."""
 
-    def __init__(self, kept_s: float, cache_rows: int, stored: Iterable[int] = ()) -> None:
+    def __init__(self, kept_s: float, cache_rows: int, stored: Mapping[int, int] | None = None) -> None:
         self.width_s = max(kept_s / BUCKETS, 1.0)
         self.kept_s = kept_s
         self.cache_rows = cache_rows
         self.rows: dict[str, bytes] = {}
-        self.stored: set[int] = set(stored)
-        self.absent_from_cache: set[int] = set(stored)
+        self.stored: dict[int, int] = dict(stored or {})
+        """Live buckets, and how many rows each was given: what a successor may load whole."""
+        self.absent_from_cache: set[int] = set(self.stored)
         self._members: dict[int, list[str]] = {}
         self.writes: dict[str, dict[bytes, bytes]] = {}
         self.removes: dict[str, list[bytes]] = {}
+
+    @staticmethod
+    def newest(stored: Mapping[int, int], most_rows: int) -> list[int]:
+        """The newest buckets that together hold at most so many rows."""
+        chosen: list[int] = []
+        for bucket in sorted(stored, reverse=True):
+            most_rows -= stored[bucket]
+            if most_rows < 0:
+                break
+            chosen.append(bucket)
+        return chosen
 
     @staticmethod
     def table(bucket: int) -> str:
@@ -63,9 +75,11 @@ class RequestRows:
         bucket = int(time // self.width_s)
         old = self.rows.get(name)
         self.rows[name] = row
+        moved = False
         if old is None:
             self._members.setdefault(bucket, []).append(name)
         elif (before := self.bucket_of(time_of(old))) != bucket:
+            moved = True
             self._members.setdefault(bucket, []).append(name)
             table = self.table(before)
             self.removes.setdefault(table, []).append(name.encode())
@@ -74,14 +88,15 @@ class RequestRows:
         writes = self.writes.get(table)
         if writes is None:
             writes = self.writes[table] = {}
-            self.stored.add(bucket)
         writes[name.encode()] = row
+        if old is None or moved:
+            self.stored[bucket] = self.stored.get(bucket, 0) + 1
 
     def expire(self, clock: float) -> list[str]:
         """Drops buckets that no label may join or be told `late` from any more; returns their tables."""
         gone = sorted(bucket for bucket in self.stored if (bucket + 1) * self.width_s + self.kept_s < clock)
         for bucket in gone:
-            self.stored.discard(bucket)
+            self.stored.pop(bucket, None)
             self.absent_from_cache.discard(bucket)
             self._forget(bucket)
             self.writes.pop(self.table(bucket), None)
