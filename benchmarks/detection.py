@@ -31,7 +31,7 @@ from scipy.optimize import brentq
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.detection_streams import LOSSES, Stream, losses, mean_shift
-from benchmarks.false_alarms import false_alarm_table
+from benchmarks.clean_scan import false_alarm_table
 from detectors.adwin import AdwinConfig
 from detectors.edetector import EDetectorConfig
 from detectors.page_hinkley import PageHinkleyConfig
