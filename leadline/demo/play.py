@@ -1,0 +1,210 @@
+"""The demo as it runs: a broker, a Redis, a worker and a delivery, a service that publishes, and the alerts as they come back.
+
+Every part is the product's own: the worker is `leadline run`, the delivery `leadline deliver`, the service uses `leadline.Publisher`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import yaml
+
+from leadline.alert import Alert
+from leadline.demo import model as models
+from leadline.demo.hospital import MODEL_ID, Service
+from leadline.demo.scenario import Act, acts, configuration, length_s
+from leadline.publisher import Publisher
+
+STEP_S = 0.1
+READY_S = 60.0
+STOP_S = 10.0
+Step = Callable[["State"], None]
+
+
+class DemoFailed(Exception):
+    """A part of the demo did not start or died. The text holds the end of its log."""
+
+
+@dataclass
+class State:
+    """What the screen shows."""
+
+    stage: str = "starting"
+    began: float = 0.0
+    length_s: float = 0.0
+    acts: Sequence[Act] = ()
+    published: int = 0
+    labels: int = 0
+    joined: int = 0
+    dropped: int = 0
+    signals: dict[str, dict[str, object]] = field(default_factory=dict)
+    alerts: list[Alert] = field(default_factory=list)
+
+    @property
+    def elapsed_s(self) -> float:
+        return max(time.time() - self.began, 0.0) if self.began else 0.0
+
+
+def play(show: Step, folder: Path | None = None, seed: int = 7, rate: float = 300.0) -> State:
+    """Plays all acts in real time. `show` is called about ten times a second. Raises DemoFailed; leaves nothing running."""
+    # Heavy parts are needed by the demo alone.
+    from streams.embedded import Embedded
+    from streams.topic_plan import partition_counts, plan_topics
+
+    from leadline.config import Topics
+
+    state = State()
+    with ExitStack() as stack:
+        place = folder or Path(stack.enter_context(TemporaryDirectory(prefix="leadline-demo-")))
+        place.mkdir(parents=True, exist_ok=True)
+        state.stage = "training the hospital's model"
+        show(state)
+        model = models.train(seed)
+        reference = place / "reference.csv"
+        models.write_reference(reference, models.reference(model, seed))
+        state.stage = "starting a broker and a Redis on loopback"
+        show(state)
+        topics = partition_counts(plan_topics(Topics(), source_partitions=2, digest_partitions=2))
+        embedded = stack.enter_context(Embedded(topics))
+        config = place / "leadline.yaml"
+        alerts_file = place / "alerts.jsonl"
+        settings = configuration(str(reference), embedded.bootstrap_servers, embedded.redis_url)
+        settings["sinks"] = [{"kind": "jsonl", "path": str(alerts_file)}]
+        config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        parts = [_Part(stack, name, [sys.executable, "-m", "leadline.cli", name, "-c", str(config)], place) for name in ("run", "deliver")]
+        reader = _Reader(embedded.redis_url, alerts_file)
+        stack.callback(reader.close)
+        state.stage = "waiting for the worker"
+        _wait_ready(reader, parts, show, state)
+        service = Service(model, time.time() + 0.5, rate=rate, seed=seed, prefix=f"visit-{int(time.time())}")
+        state.began, state.stage = service.began, "running"
+        state.acts = acts(service, service.began)
+        state.length_s = length_s(state.acts, service.began)
+        publisher = stack.enter_context(Publisher(embedded.bootstrap_servers))
+        _perform(service, publisher, reader, parts, show, state)
+        state.stage = "done"
+        show(state)
+    return state
+
+
+def _perform(service: Service, publisher: Publisher, reader: _Reader, parts: Sequence[_Part], show: Step, state: State) -> None:
+    failures = [act.failure for act in state.acts]
+    end, at = service.began + state.length_s, service.began
+    while at < end:
+        now = min(time.time(), end)
+        if now - at >= STEP_S:
+            rows = service.rows(at, now, failures)
+            for prediction in rows.predictions:
+                publisher.predict(**msgspec.structs.asdict(prediction))
+            for label in rows.labels:
+                publisher.label(**msgspec.structs.asdict(label))
+            state.published += len(rows.predictions)
+            state.labels += len(rows.labels)
+            at = now
+        state.dropped = publisher.stats.dropped_total
+        reader.read(state)
+        for part in parts:
+            part.check()
+        show(state)
+        time.sleep(STEP_S / 2)
+    publisher.flush(5.0)
+    # The last labels and their alert are still on their way.
+    until = time.time() + 6.0
+    while time.time() < until:
+        reader.read(state)
+        show(state)
+        time.sleep(STEP_S)
+
+
+def _wait_ready(reader: _Reader, parts: Sequence[_Part], show: Step, state: State) -> None:
+    until = time.time() + READY_S
+    while not reader.worker_runs():
+        for part in parts:
+            part.check()
+        if time.time() > until:
+            raise DemoFailed(f"the worker was not ready after {READY_S:.0f} s:\n{parts[0].tail()}")
+        show(state)
+        time.sleep(STEP_S)
+
+
+class _Part:
+    """A process of the demo; its log is kept until the end."""
+
+    def __init__(self, stack: ExitStack, name: str, command: Sequence[str], place: Path) -> None:
+        self.name = name
+        self.log = place / f"{name}.log"
+        output = stack.enter_context(self.log.open("wb"))
+        self.process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        )
+        stack.callback(self.stop)
+
+    def tail(self) -> str:
+        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+
+    def check(self) -> None:
+        code = self.process.poll()
+        if code is not None:
+            raise DemoFailed(f"`leadline {self.name}` ended with status {code}:\n{self.tail()}")
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+class _Reader:
+    """Reads what on-call people read: the views in Redis, and the alerts that were delivered."""
+
+    def __init__(self, url: str, alerts: Path) -> None:
+        import redis
+
+        self._redis = redis.Redis.from_url(url, decode_responses=True)
+        self._alerts = alerts
+        self._position = 0
+        self._next = 0.0
+
+    def worker_runs(self) -> bool:
+        for name in self._redis.scan_iter("leadline:worker:*"):
+            if self._redis.type(name) == "hash" and self._redis.hget(name, "state") == "running":
+                return True
+        return False
+
+    def read(self, state: State) -> None:
+        self._read_alerts(state)
+        if time.time() < self._next:
+            return
+        self._next = time.time() + 0.5
+        base = f"leadline:model:{MODEL_ID}"
+        model = self._redis.hgetall(base)
+        state.joined = int(model.get("join:joined", 0))
+        state.signals = {name: json.loads(text) for name, text in self._redis.hgetall(f"{base}:signals").items()}
+
+    def _read_alerts(self, state: State) -> None:
+        if not self._alerts.exists():
+            return
+        with self._alerts.open("rb") as file:
+            file.seek(self._position)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._position += len(line)
+                state.alerts.append(Alert.model_validate_json(line))
+
+    def close(self) -> None:
+        self._redis.close()
