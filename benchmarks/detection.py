@@ -30,8 +30,8 @@ from scipy.optimize import brentq
 # Run as a file, Python's path begins with benchmarks/, not with the folder that holds it.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.detection_streams import LOSSES, Stream, losses, mean_shift
 from benchmarks.clean_scan import false_alarm_table
+from benchmarks.detection_streams import LOSSES, Stream, losses, mean_shift
 from detectors.adwin import AdwinConfig
 from detectors.edetector import EDetectorConfig
 from detectors.page_hinkley import PageHinkleyConfig
