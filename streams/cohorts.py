@@ -31,9 +31,8 @@ class Cohorts:
     def _compact(self, key: tuple[Where, int]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
         parts = self._parts[key]
         if len(parts) > 1:
-            dense = np.bincount(
-                np.concatenate([slots for slots, _ in parts]), weights=np.concatenate([values for _, values in parts]), minlength=self.size
-            )
+            together, weights = np.concatenate([slots for slots, _ in parts]), np.concatenate([values for _, values in parts])
+            dense = np.bincount(together, weights=weights, minlength=self.size).astype(np.float64)
             slots = np.flatnonzero(dense).astype(np.int32)
             self._parts[key] = parts = [(slots, dense[slots])]
         return parts[0]

@@ -12,7 +12,7 @@ import numpy as np
 
 from detectors.auc import auc_from_histograms, average_precision, delong_se, hanley_mcneil_se
 from detectors.binning import CategoryBins
-from detectors.calibration import expected_calibration_error
+from detectors.calibration import Calibration, expected_calibration_error
 from detectors.cbpe import accuracy_departure, auc_departure, calibration_map, estimated_auc, positives_departure
 from detectors.classification import binary_metrics, mean_from_sums, multiclass_metrics
 from detectors.divergence import js_divergence, l_infinity, psi, psi_debiased, psi_floor, used_bins
@@ -244,15 +244,18 @@ def _binary(reference: Reference, layout: Layout, vector: Vector, baseline: Vect
     for signal, section in (("log_loss", "log_loss"), ("brier", "squared_loss")):
         base_mean = layout.one(known, section) / base_total if known is not None else NAN
         yield Figure("outcome", signal, None, layout.one(vector, section) / total, total, base_mean, NAN)
-    bins = [np.asarray(layout.part(vector, name)) for name in ("calibration_rows", "calibration_scores", "calibration_positives")]
-    calibration = expected_calibration_error(*bins, alpha=FIGURE_ALPHA)
-    base_ece = NAN
-    if known is not None:
-        base_ece = _one(expected_calibration_error(*(layout.part(known, f"calibration_{part}") for part in ("rows", "scores", "positives"))).ece)
+    calibration = calibration_of(layout, vector, FIGURE_ALPHA)
+    base_ece = _one(calibration_of(layout, known, FIGURE_ALPHA).ece) if known is not None else NAN
     yield Figure("outcome", "ece", None, _one(calibration.ece), total, base_ece, _one(calibration.noise) + 3 * _one(calibration.se))
     yield Figure("outcome", "ece_debiased", None, _one(calibration.debiased), total, NAN, 3 * _one(calibration.se))
     if known is not None and reference.score is not None:
         yield from _before_labels(reference, layout, vector, known, total)
+
+
+def calibration_of(layout: Layout, vector: Vector, alpha: float) -> Calibration:
+    """The calibration error of a vector's joined rows."""
+    rows, scores, positives = (np.maximum(layout.part(vector, f"calibration_{part}"), 0) for part in ("rows", "scores", "positives"))
+    return expected_calibration_error(rows, scores, positives, alpha=alpha)
 
 
 def _before_labels(reference: Reference, layout: Layout, vector: Vector, known: Vector, total: int) -> Iterator[Figure]:

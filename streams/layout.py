@@ -102,4 +102,5 @@ class Layout:
 
     def dense(self, indices: Sequence[int] | npt.NDArray[np.int64], values: Sequence[float] | Vector) -> Vector:
         """A vector from sparse entries; repeated slots add."""
-        return np.bincount(np.asarray(indices, dtype=np.int64), weights=np.asarray(values, dtype=np.float64), minlength=self.size)
+        weights = np.asarray(values, dtype=np.float64)
+        return np.bincount(np.asarray(indices, dtype=np.int64), weights=weights, minlength=self.size).astype(np.float64)

@@ -174,7 +174,7 @@ def _count(
 ) -> dict[str | None, Vector]:
     n = len(next(iter(columns.values())))
     rows = [dict(zip(names, values, strict=True)) for values in zip(*(columns[name] for name in names), strict=True)] or [{}] * n
-    missing = {} if reference.task == "multiclass" else float("nan")
+    missing: Any = {} if reference.task == "multiclass" else float("nan")
     given = [value if value is not None else missing for value in scores] if len(scores) else [missing] * n
     measured = measure(reference, given, columns.get("prediction") or [None] * n, rows, threshold)
     tally = Tally(reference.layout)
@@ -195,23 +195,23 @@ def _count(
             measured.class_scores[known] if measured.class_scores is not None else None,
         )
     for name in reference.layout.business:
-        values = _numbers(columns.get(VALUE_PREFIX + name))
-        if values is not None:
-            known = np.flatnonzero(np.isfinite(values))
+        amounts = _numbers(columns.get(VALUE_PREFIX + name))
+        if amounts is not None:
+            known = np.flatnonzero(np.isfinite(amounts))
             tally.one(f"value_rows:{name}", known)
-            tally.one(f"value:{name}", known, values[known])
-            tally.one(f"value_squares:{name}", known, values[known] ** 2)
+            tally.one(f"value:{name}", known, amounts[known])
+            tally.one(f"value_squares:{name}", known, amounts[known] ** 2)
     keys = np.full((n, 1 + len(segments)), -1, dtype=np.int64)
     keys[:, 0] = 0
     found: list[str | None] = [None]
     for at, (segment, values) in enumerate(segments.items(), start=1):
-        texts = np.array([category(value) if value is not None else None for value in values], dtype=object)
+        texts = [category(value) if value is not None else None for value in values]
         frequency: dict[str, int] = {}
         for text in texts:
             if text is not None:
                 frequency[text] = frequency.get(text, 0) + 1
         for text in sorted(frequency, key=lambda item: (-frequency[item], item))[:MAX_SEGMENTS]:
-            keys[texts == text, at] = len(found)
+            keys[[other == text for other in texts], at] = len(found)
             found.append(f"{segment}={text}")
     return {segment: _dense(reference, sparse) for segment, sparse in zip(found, tally.fold(keys, len(found)), strict=True)}
 

@@ -201,7 +201,7 @@ def dump_reference(reference: Reference) -> bytes:
         file = _FeatureFile(feature.name, feature.kind)
         if isinstance(feature.bins, NumericBins):
             file.edges = list(feature.bins.edges)
-            changes = np.flatnonzero(np.diff(feature.groups[: feature.bins.ordered])) if feature.bins.ordered > 1 else []
+            changes: list[int] = np.flatnonzero(np.diff(feature.groups[: feature.bins.ordered])).tolist()
             file.coarse_edges = [feature.bins.edges[at] for at in changes]
             file.mean, file.standard_deviation, file.low, file.high = feature.center, feature.scale, feature.low, feature.high
         else:

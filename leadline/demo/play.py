@@ -191,9 +191,9 @@ class _Reader:
             return
         self._next = time.time() + 0.5
         base = f"leadline:model:{MODEL_ID}"
-        model = self._redis.hgetall(base)
-        state.joined = int(model.get("join:joined", 0))
-        state.signals = {name: json.loads(text) for name, text in self._redis.hgetall(f"{base}:signals").items()}
+        state.joined = int(self._redis.hget(base, "join:joined") or 0)
+        signals = self._redis.hgetall(f"{base}:signals")
+        state.signals = {str(name): json.loads(text) for name, text in signals.items()}
 
     def _read_alerts(self, state: State) -> None:
         if not self._alerts.exists():

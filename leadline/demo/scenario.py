@@ -51,16 +51,18 @@ class Outcome:
 def acts(service: Service, began: float) -> tuple[Act, ...]:
     """Four failures, one after another, each over before the next begins."""
 
-    def at(number: int) -> dict[str, float]:
-        start = began + HEALTHY_S + number * (FAILURE_S + PAUSE_S)
-        return {"start": start, "stop": start + FAILURE_S}
-
-    scaler = RefittedScaler.fitted_on(service.patients(began, began + HEALTHY_S), version="3.1.0", **at(1))
+    starts = [began + HEALTHY_S + number * (FAILURE_S + PAUSE_S) for number in range(4)]
+    first, second, third, fourth = ((start, start + FAILURE_S) for start in starts)
+    seen = service.patients(began, began + HEALTHY_S)
     return (
-        Act(CovariateShift(**at(0)), frozenset({"data"}), subject="age"),
-        Act(scaler, frozenset({"data", "schema"}), version="3.1.0"),
-        Act(NullSpike(**at(2)), frozenset({"data"}), subject="creatinine"),
-        Act(ConceptDrift(**at(3)), frozenset({"outcome"})),
+        Act(CovariateShift(start=first[0], stop=first[1]), frozenset({"data"}), subject="age"),
+        Act(
+            RefittedScaler.fitted_on(seen, version="3.1.0", start=second[0], stop=second[1]),
+            frozenset({"data", "schema"}),
+            version="3.1.0",
+        ),
+        Act(NullSpike(start=third[0], stop=third[1]), frozenset({"data"}), subject="creatinine"),
+        Act(ConceptDrift(start=fourth[0], stop=fourth[1]), frozenset({"outcome"})),
     )
 
 
