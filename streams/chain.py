@@ -1,9 +1,9 @@
-"""The chain of offsets: what arrived from the log, what was handed to an owner, and no hole between them that is not explained.
+"""The chain of offsets: what arrived from the log, what was handed over, and no hole between that is not explained.
 
-Each topic-partition is a *lane*. `place` says where it must begin; nothing is taken from a lane that has no place. Records below the
-place are cut; a record above it leaves a hole, and a hole is believed only when the log, asked again from its beginning, shows the same
-one: then it is compaction or the markers and aborted records of transactions. Otherwise what was missing arrives on the second asking,
-and nothing is lost. Pure: no Kafka, no clock.
+Each topic-partition is a *lane*. `place` says where it must begin; nothing is taken from a lane that has no place.
+Records below the place are cut; a record above it leaves a hole, and a hole is believed only when the log, asked again
+from its beginning, shows the same one: then it is compaction or the markers and aborted records of transactions.
+Otherwise what was missing arrives on the second asking, and nothing is lost. Pure: no Kafka, no clock.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Part(NamedTuple):
 
 @dataclass(slots=True)
 class Lane:
-    """One topic-partition: `begin` is where the next part begins, `upto` the next offset to arrive, `records` what lies between."""
+    """One topic-partition: the next part begins at `begin`, `upto` is to arrive next, `records` lie between."""
 
     place: Place
     begin: int
@@ -113,7 +113,7 @@ class Chain:
 
     @staticmethod
     def _believed(lane: Lane, records: list[Record], now: float) -> bool:
-        """Whether the first hole is the one that was asked about. If not, the records before it are taken and it is noted."""
+        """Whether the first hole is the one asked about. If not, the records before it are taken, and it is noted."""
         before = next(index for index, record in enumerate(records) if record.offset != lane.upto + index)
         hole = (lane.upto + before, records[before].offset)
         if lane.asked == hole:
@@ -136,8 +136,8 @@ def count_until(records: list[Record], timestamp: float) -> int:
 def share(lanes: Iterable[Lane], behind: Iterable[bool], limit: int, slack_s: float) -> list[int]:
     """How many records each of an owner's lanes may hand over, at most `limit` together.
 
-    A lane that is `behind` (the log holds more of it than has arrived) holds the others at its own time, so that none of them runs more
-    than `slack_s` of broker time ahead of it.
+    A lane that is `behind` (the log holds more of it than has arrived) holds the others at its own time, so that none
+    of them runs more than `slack_s` of broker time ahead of it.
     """
     held = list(lanes)
     horizon = float("inf")

@@ -1,4 +1,4 @@
-"""Two batches in one commit: merging their effects, and seeing the first one's rows while the second one is computed."""
+"""Two batches in one commit: merging their effects, and seeing the first one's rows while computing the second."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from streams.stage import Effects
 
 
 def merge(first: Effects, second: Effects) -> Effects:
-    """`first` changed so that committing it is the same as committing `first`, then `second` (drops, removes, writes, in this order)."""
+    """`first`, changed so that committing it is committing `first`, then `second` (each: drops, removes, writes)."""
     for table in second.drops:
         first.writes.pop(table, None)
         first.removes.pop(table, None)

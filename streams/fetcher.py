@@ -1,7 +1,7 @@
 """The librdkafka side: a consumer that is only ever assigned, never subscribed. Nothing but us moves a position.
 
-Methods that say *blocks* ask the broker; call them from a thread. Offsets missing from the log come back as faults, never as a jump:
-`auto.offset.reset` is `error`.
+Methods that say *blocks* ask the broker; call them from a thread. Offsets missing from the log come back as faults,
+never as a jump: `auto.offset.reset` is `error`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Fetcher:
     """Reads the lanes that it is assigned, in order, from where it is told."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        """`options`: librdkafka's, with `bootstrap.servers` and `group.id` (for reading committed offsets; we never join by it)."""
+        """`options`: librdkafka's; `group.id` is for reading committed offsets, we never join by it."""
         self._consumer = Consumer({**DEFAULTS, **options, "error_cb": self._on_error}, logger=log)
         self._paused: set[Place] = set()
 
@@ -126,7 +126,7 @@ class Fetcher:
 
 
 def sort_out(messages: Sequence[Message]) -> tuple[dict[Place, list[Record]], set[Place]]:
-    """Records by lane, in order, and the lanes whose offset the log lacks. `FetchFailed` where waiting would not help."""
+    """Records by lane, in order, and lanes whose offset the log lacks. `FetchFailed` where waiting would not help."""
     lanes: dict[tuple[str | None, int | None], list[Record]] = {}
     lost: set[Place] = set()
     for message in messages:

@@ -31,8 +31,8 @@ class Fetched(NamedTuple):
 class Intake:
     """`groups`: the topics of each kind of owner, whose partitions of one number belong together.
 
-    Records wait in their lanes until they are handed over, at most `batch_records` for an owner at a time. Where the log holds more
-    than that, small pieces are collected first; where it does not, nothing ever waits for more.
+    Records wait in their lanes until they are handed over, at most `batch_records` for an owner at a time. Where the
+    log holds more than that, small pieces are collected first; where it does not, nothing ever waits for more.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Intake:
         self._fetcher.hold(stop)
 
     def _behind(self, lane: Lane, now: float) -> bool:
-        # A lane that stays silent although its end is ahead holds nobody: markers of transactions, or a broker that is away.
+        # A lane that stays silent although its end is ahead holds nobody: markers of transactions, a broker away.
         if now - lane.arrived_at > self._patience:
             return False
         end = self._fetcher.end(lane.place)

@@ -1,7 +1,7 @@
 """The relay from the tables' outbox to Kafka: after the commit, in order, until Kafka confirms.
 
-A message leaves at least once, with the same id (header `leadline-id`) every time. What was committed but not confirmed before a crash
-is found by the next claim and sent again.
+A message leaves at least once, with the same id (header `leadline-id`) every time. What was committed but not
+confirmed before a crash is found by the next claim and sent again.
 """
 
 from __future__ import annotations
@@ -130,7 +130,8 @@ class Relay:
         def delivered(error: KafkaError | None, _: Message) -> None:
             if error is not None:
                 if self._running:
-                    text = f"message {message.id} ({len(message.send.value)} bytes) for {message.send.topic}: {error.str()}"
+                    size = len(message.send.value)
+                    text = f"message {message.id} ({size} bytes) for {message.send.topic}: {error.str()}"
                     self._failure = self._failure or DeliveryFailed(text)
             else:
                 self._confirmed.append((owner, message.sequence))

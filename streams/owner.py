@@ -1,4 +1,4 @@
-"""One owner at work: claim, load, build; then check the chain, read, fold, commit, send; claim again when a commit is refused."""
+"""One owner at work: claim, load, build; then check the chain, read, fold, commit, send; and claim again if refused."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Shared:
 
 
 class Work:
-    """The state of one owner in this process. One batch at a time: `_lock` is held from its first check to its commit."""
+    """One owner's state in this process. One batch at a time: `_lock` is held from its first check to its commit."""
 
     def __init__(self, owner: Owner, topics: Sequence[str], shared: Shared) -> None:
         self.owner = owner
@@ -134,6 +134,29 @@ class Work:
         await self._claim()
         await self._shared.intake.go_back(self.positions())
 
+    async def _doubt(self, error: StoreUnavailable) -> None:
+        """The store gave no answer: begin from what it says when it does, if the partition is still ours."""
+        log.warning("%s: whether the last commit happened is unknown: %s", self.owner, error)
+        fence = self._fence
+        self._forget()
+        while True:
+            try:
+                if await self._shared.tables.holds(self.owner, fence):
+                    await self._again()
+                else:
+                    self._fenced()
+                return
+            except StoreUnavailable:
+                await asyncio.sleep(RETRY_S)
+
+    def _fenced(self) -> None:
+        """Somebody else has claimed the partition: most likely it is theirs, and our group has not told us yet.
+
+        To claim it now would throw its owner out; `Owners.tend` claims it later, should it still be ours.
+        """
+        self._forget()
+        self.active_at = time.monotonic()
+
     async def _claim(self) -> None:
         self._forget()
         while True:
@@ -173,8 +196,9 @@ class Work:
         if committed and not self._shared.settings.log_id:
             where = ", ".join(f"{place.topic}/{place.partition} at {offset}" for place, offset in committed.items())
             raise StateMissing(
-                f"Redis holds no state of {self.owner}, but group {self._shared.settings.group} has committed {where}: Redis came back "
-                "empty, or is another one. Restore it, or set accept_new_state to count the log again from its beginning."
+                f"Redis holds no state of {self.owner}, but group {self._shared.settings.group} has committed {where}: "
+                "Redis came back empty, or is another one. Restore it, or set accept_new_state to count the log again "
+                "from its beginning."
             )
 
     async def _begin(self, claimed: Claimed) -> tuple[dict[str, int], dict[str, int], list[Outgoing]]:
@@ -217,15 +241,14 @@ class Work:
     # Batches
 
     async def process(self, parts: Sequence[Part]) -> None:
-        """Take a batch in and commit it, or leave everything as it is and have the log read again from where the store stands."""
+        """Take a batch in and commit it, or leave all as it is and have the log read from where the store stands."""
         async with self._lock:
             if not self.live:
                 return  # dropped, or being claimed: the claim has set the positions anew
             try:
                 await self._take(parts)
             except StoreUnavailable as error:
-                log.warning("%s: whether the last commit happened is unknown: %s", self.owner, error)
-                await self._again()
+                await self._doubt(error)
             except BaseException:
                 self._forget()
                 raise
@@ -281,7 +304,10 @@ class Work:
         if outcome is not Outcome.COMMITTED:
             shared.counters.refused += 1
             log.warning("%s: commit refused (%s), beginning again from the store", self.owner, outcome.value)
-            await self._again()
+            if outcome is Outcome.FENCED:
+                self._fenced()
+            else:
+                await self._again()
             return
         self.offsets.update(ends)
         self._sequence += len(outgoing)
@@ -307,8 +333,7 @@ class Work:
                     effects, self._owed(effects.sends, identity, self._sequence), {topic: self.offsets[topic]}
                 )
             except StoreUnavailable as error:
-                log.warning("%s: whether the last commit happened is unknown: %s", self.owner, error)
-                await self._again()
+                await self._doubt(error)
 
 
 def _after(part: Part, offset: int) -> Part:

@@ -16,6 +16,7 @@ from streams.tables import Kind, Owner
 log = logging.getLogger(__name__)
 
 STRAY_S = 5.0
+FENCED_S = 1.0
 
 
 class CopartitionBroken(Exception):
@@ -82,26 +83,35 @@ class Owners:
             await work.process(fetched.parts)
 
     async def tend(self) -> None:
-        """Once a second: idle folds, and lanes whose batch was lost without a successor that would show it."""
+        """Once a second: idle folds, fenced owners that are still ours, batches lost without a successor to show it."""
         self.shared.relay.check()
         now = time.monotonic()
         idle = self.shared.settings.idle_fold_s
         for work in list(self._works.values()):
-            if not work.live or work.busy or self.stopping:
+            if work.busy or self.stopping or not self._placed(work):
                 continue
             quiet = now - work.active_at
+            if not work.live:
+                if quiet > self.shared.settings.heartbeat_s + FENCED_S:  # long enough to have heard that it is not ours
+                    await work.claim_again()
+                continue
             if idle is not None and quiet >= idle:
                 await work.idle()
-            lanes = self.intake.chain.lanes
-            stray = {
-                place: offset
-                for place, offset in work.positions().items()
-                if place in lanes and lanes[place].begin > offset
-            }
+            stray = self._stray(work)
             if stray and quiet > STRAY_S and not work.busy:
                 self.shared.counters.rewinds += 1
                 log.info("%s: a batch was dropped on its way, going back to %s", work.owner, stray)
                 await self.intake.go_back(stray)
+
+    def _placed(self, work: Work) -> bool:
+        """Whether the group's last word is that the owner is ours."""
+        lanes = self.intake.chain.lanes
+        return all(Place(topic, work.owner.partition) in lanes for topic in work.topics)
+
+    def _stray(self, work: Work) -> dict[Place, int]:
+        """Lanes that have handed over more than was committed."""
+        lanes = self.intake.chain.lanes
+        return {p: offset for p, offset in work.positions().items() if p in lanes and lanes[p].begin > offset}
 
     async def quiesce(self) -> None:
         """Let what is being committed end, and start nothing new."""
@@ -113,11 +123,11 @@ class Owners:
         return {place: offset for work in self._works.values() for place, offset in work.positions().items()}
 
     def standings(self) -> dict[Place, Standing]:
-        """Every claimed partition."""
+        """Every partition that is ours."""
         found: dict[Place, Standing] = {}
         lanes = self.intake.chain.lanes
         for work in self._works.values():
             for place, offset in work.positions().items():
-                holes = lanes[place].holes if place in lanes else 0
-                found[place] = Standing(work.owner, offset, self.intake.lag(place, offset), holes)
+                if place in lanes:
+                    found[place] = Standing(work.owner, offset, self.intake.lag(place, offset), lanes[place].holes)
         return found

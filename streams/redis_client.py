@@ -101,7 +101,7 @@ async def connect(url: str) -> Client:
 
 
 async def check_policy(client: Client, url: str) -> None:
-    """`StoreMisconfigured` unless `maxmemory-policy` is noeviction: an evicted row is a lost prediction that nobody notices."""
+    """`StoreMisconfigured` unless `maxmemory-policy` is noeviction: an evicted row is a prediction lost in silence."""
     with translated(url):
         answer: dict[str, Any] = await client.info("memory")
     # A Cluster answers for each node.
@@ -111,5 +111,6 @@ async def check_policy(client: Client, url: str) -> None:
         if policy != "noeviction":
             raise StoreMisconfigured(
                 f"Redis at {shown(url)} has maxmemory-policy {policy}: it would evict state. Set it to noeviction "
-                "(redis-cli CONFIG SET maxmemory-policy noeviction) and give it memory enough, or give Leadline a Redis of its own."
+                "(redis-cli CONFIG SET maxmemory-policy noeviction) and give it memory enough, "
+                "or give Leadline a Redis of its own."
             )

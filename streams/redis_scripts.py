@@ -1,4 +1,4 @@
-"""The two Lua scripts of the Redis tables. Every key of a call carries one owner's hash tag, so both run on Redis Cluster."""
+"""The Lua scripts of the Redis tables. Every key of a call carries one owner's hash tag: both run on Redis Cluster."""
 
 CLAIM = """
 -- KEYS: meta, outbox.  ARGV: nonce.  Returns: fence, whether a commit was ever stored, meta, outbox.
@@ -11,7 +11,8 @@ return {fence, redis.call('HEXISTS', KEYS[1], 'known'), redis.call('HGETALL', KE
 
 COMMIT = """
 -- KEYS: meta, outbox, then one key for each table to drop, to remove from, to write to.
--- ARGV: fence, checkpoint, sequence of the last message ('' for none), number of offsets, of outbox arguments, of drops, of removes, of writes;
+-- ARGV: fence, checkpoint, sequence of the last message ('' for none),
+--       number of offsets, of outbox arguments, of drops, of removes, of writes;
 --       topic, expected ('' for none) and new offset for each offset;
 --       the number of arguments for each remove and each write; then those arguments: outbox, removes, writes.
 -- Returns 1 (committed), 0 (fenced), -1 (mismatch).

@@ -68,13 +68,15 @@ class WorkerSettings:
     """Call an owner's `fold` with no records after so long without any; None: never."""
     status_s: float = 1.0
     stall_s: float = 300.0
-    """Without progress on a partition that has lag, or of the event loop itself, for so long, the process ends itself."""
+    """Without progress of a partition that has lag, or of the event loop, for so long, the process ends itself."""
     stop_s: float = 8.0
     """Stopping takes at most so long before the process ends itself."""
     accept_new_state: bool = False
-    """Start although Kafka knows commits of this group and Redis knows nothing: the log is read again from its beginning."""
+    """Start although Kafka knows commits of this group and Redis nothing: the log is read from its beginning."""
     log_id: str = ""
-    """Names the log that offsets belong to. With a new name (a broker that forgets at every start) state is kept, offsets begin anew."""
+    """Names the log that offsets belong to. With a new name (a broker that forgets at every start) state is kept,
+    offsets begin anew.
+    """
     kafka: Mapping[str, Any] = field(default_factory=dict)
     """librdkafka options for all clients: security.protocol, sasl.*, ssl.*."""
     consumer: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,7 @@
-"""What a worker shows of itself: one Redis hash that people read, `{prefix}:worker:{worker id}`, renewed every second, gone a minute after the worker."""
+"""What a worker shows of itself: the Redis hash `{prefix}:worker:{worker id}`, for people.
+
+Renewed every second, gone a minute after a worker that ended without saying so.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ EXPIRE_S = 60
 
 @dataclass(frozen=True, slots=True)
 class WorkerProgress:
-    """A worker at one moment. `healthy` turns False when something has stood still for half the time that ends the process."""
+    """A worker at one moment. `healthy`: nothing has stood still for half the time that ends the process."""
 
     worker_id: str
     group: str

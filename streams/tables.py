@@ -1,8 +1,8 @@
 """The durable state of owners: claims, rows, offsets and unsent messages, changed together or not at all.
 
-An owner is one source partition (`observe`) or one partition of digests (`judge`). Whoever claims it gets a new fence token; a commit
-carries the token and the offsets that it believes in, and is refused when either is not what the store holds. Two stores keep this
-contract: `tables_memory` (tests, one process) and `tables_redis`.
+An owner is one source partition (`observe`) or one partition of digests (`judge`). Whoever claims it gets a new fence
+token; a commit carries the token and the offsets that it believes in, and is refused when either is not what the store
+holds. Two stores keep this contract: `tables_memory` (tests, one process) and `tables_redis`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Owner(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """A message that a commit owes to Kafka. `sequence` orders the messages of one owner; `id` is the same in every resend."""
+    """A message that a commit owes to Kafka. `sequence` orders one owner's; `id` is the same in every resend."""
 
     sequence: int
     id: str
@@ -44,7 +44,7 @@ class Outgoing(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What a claim found. `known` is False where no commit of this owner was ever stored. `offsets`: topic to next offset."""
+    """What a claim found. `known`: a commit of this owner was ever stored. `offsets`: topic to next offset."""
 
     fence: str
     known: bool
@@ -115,7 +115,7 @@ class Tables(Protocol):
         ...
 
     async def commit(self, owner: Owner, change: Change) -> Outcome:
-        """Apply drops, then removes, then writes, with offsets, checkpoint (where not empty) and outbox; or do nothing at all."""
+        """Apply drops, removes, writes (in this order), offsets, checkpoint (if any), outbox; or nothing at all."""
         ...
 
     async def acknowledge(self, owner: Owner, sequences: Sequence[int]) -> None:
@@ -123,5 +123,5 @@ class Tables(Protocol):
         ...
 
     async def show(self, views: Mapping[str, View], expire_s: int | None = None) -> None:
-        """Replace what people read: full key to hash fields, to a string, or None to delete. Outside the promise of `commit`."""
+        """Replace what people read (full key to hash fields, string, or None to delete), outside `commit`'s promise."""
         ...

@@ -1,7 +1,8 @@
 """The tables in Redis: one Lua script a commit, hashes for tables, all keys of an owner under one hash tag.
 
-Keys: `{prefix}:i:{TAG}:meta` (fence, offsets, checkpoint), `:outbox` (sequence to message), `:t:TABLE` (rows), with TAG such as `o:3`.
-A commit of 8,000 rows is one packed command; a pipeline of single commands costs ten times as much in the client alone.
+Keys: `{prefix}:i:{TAG}:meta` (fence, offsets, checkpoint), `:outbox` (sequence to message), `:t:TABLE` (rows), with
+TAG such as `o:3`. A commit of 8,000 rows is one packed command; a pipeline of single commands costs ten times as much
+in the client alone.
 """
 
 from __future__ import annotations

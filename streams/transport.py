@@ -1,8 +1,8 @@
 """The Faust transport: aiokafka holds the group, librdkafka brings the records, the tables hold the offsets.
 
-Faust sees one message for each owner and fetch, whose value is a `Fetched`. Its own read offsets, gaps and acknowledgements are out of
-use: they lose records (docs/decisions), so the chain of `streams.intake` decides what is delivered, and `seek_to_committed` is the one
-place where partitions are claimed and positions set.
+Faust sees one message for each owner and fetch, whose value is a `Fetched`. Its own read offsets, gaps and
+acknowledgements are out of use, because they lose records: the chain of `streams.intake` decides what is
+delivered, and `seek_to_committed` is the one place where partitions are claimed and positions set.
 """
 
 from __future__ import annotations
@@ -140,6 +140,8 @@ class Consumer(base.Consumer):
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self.claims.intake.clear()
         await self._thread.pause_all()
+        if not assigned:  # then nobody calls `seek_to_committed`
+            await self.claims.claim(())
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:

@@ -1,7 +1,7 @@
 """The last resort against hangs: a thread that ends the process when nothing moves any more.
 
-Hangs are the dominant failure of stream processors in the field. A supervisor (systemd, Kubernetes) restarts what ended; it cannot
-restart what merely stands still.
+Hangs are the dominant failure of stream processors in the field. A supervisor (systemd, Kubernetes) restarts what
+ended; it cannot restart what merely stands still.
 """
 
 from __future__ import annotations

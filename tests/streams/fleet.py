@@ -1,4 +1,6 @@
-"""Worker processes for tests: loading topics, starting toy workers, killing and stopping them, reading exact counts from Redis."""
+"""Worker processes for tests: loading topics, starting toy workers, killing and stopping them, reading exact counts
+from Redis.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,9 @@ class Inside:
         self.backend.create_topics(dict.fromkeys(self.all_topics, PARTITIONS))
 
     def send(self, count: int, topics: Iterable[str] = (), **options: Any) -> None:
-        """`count` records of new ids to each topic (predictions and labels); the producer's `options` may make batches small."""
+        """`count` records of new ids to each topic (predictions and labels); the producer's `options` may make batches
+        small.
+        """
         producer = Producer(
             {
                 "bootstrap.servers": self.backend.bootstrap_servers,

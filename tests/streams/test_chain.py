@@ -107,7 +107,7 @@ def test_placing_a_lane_anew_forgets_what_it_held() -> None:
 def test_whatever_is_dropped_between_fetches_every_record_is_handed_over_once(
     sizes: list[int], data: st.DataObject
 ) -> None:
-    """The log is read in pieces; some vanish, some come twice. A second asking is answered truly, as librdkafka does."""
+    """The log is read in pieces; some vanish, some come twice. A second asking is answered truly, as by librdkafka."""
     end = sum(sizes)
     chain, got, position = placed(0), [], 0
     asking = False

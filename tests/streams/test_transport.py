@@ -1,4 +1,4 @@
-"""The way from the log to the commit with faults put into it: batches thrown away, answers lost, logs with holes and gaps."""
+"""The way from the log to the commit with faults put into it: batches thrown away, answers lost, holes and gaps."""
 
 from __future__ import annotations
 

@@ -150,3 +150,16 @@ def test_a_worker_refuses_topics_of_unequal_partitions(fleet: Fleet) -> None:
     worker = fleet.start(topics={**fleet.topics, "labels": odd})
     assert worker.wait(30) == 1
     assert "PartitionsDiffer" in fleet.log_of(worker)
+
+
+def test_connections_to_redis_cut_in_the_middle_lose_and_double_nothing(fleet: Fleet) -> None:
+    worker = fleet.start(batch_records=20)
+    own = fleet.store.client_id()
+    for _ in range(6):
+        fleet.send(300)
+        until(lambda: fleet.counted() > 0, 60, "the worker counts")
+        for client in fleet.store.client_list():
+            if int(client["id"]) != own:
+                fleet.store.client_kill_filter(_id=client["id"])
+    fleet.assert_exact()
+    assert worker.poll() is None

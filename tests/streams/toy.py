@@ -1,7 +1,8 @@
-"""A toy stage for the shell's tests: counts ids and their repeats exactly, writes a row for each, and sends digests of its counts.
+"""A toy stage for the shell's tests: counts ids and their repeats exactly, writes a row for each, and sends digests of
+its counts.
 
-The shell's promises become visible in it: a record taken in twice shows as `repeats`, one lost as a missing row, rows of another batch
-not seen as a wrong pair count.
+The shell's promises become visible in it: a record taken in twice shows as `repeats`, one lost as a missing row, rows
+of another batch not seen as a wrong pair count.
 """
 
 from __future__ import annotations
