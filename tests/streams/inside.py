@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from streams.owner import GapHook, no_alert
 from streams.settings import Topics, WorkerSettings
 from streams.tables import Owner
 from streams.tables_memory import MemoryTables
+from streams.topic_plan import TopicNames
 from streams.worker import Worker
 from tests.real.backend import Backend
 from tests.streams.toy import AddingFactory, CountingFactory
@@ -33,9 +35,8 @@ class Inside:
     sent: int = 0
 
     def __post_init__(self) -> None:
-        fresh = self.backend.fresh()
-        names = fresh.names
-        self.group = fresh.redis_prefix
+        self.group = f"inside-{uuid.uuid4().hex[:8]}"
+        names = TopicNames(self.group)
         self.topics = Topics(
             predictions=names.predictions, labels=names.labels, changes=names.changes, digests=names.digests
         )

@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 from streams.chain import Place
 from streams.fetcher import Fetcher
 from streams.intake import Fetched, Intake
+from streams.mock_broker import MockBroker
 from streams.owner import DataGap, StateAhead, StateMissing
 from streams.stage import Effects, Record, Send
 from streams.tables import Change, Outcome, Owner, StoreUnavailable
@@ -322,4 +323,35 @@ def test_redis_that_comes_back_empty_during_the_run_stops_the_worker(inside: Ins
             await until(lambda: worker.progress().state == "stopping", 30, worker)
 
     with pytest.raises(StateMissing, match="Redis came back empty"):
+        asyncio.run(body())
+
+
+def test_a_fenced_owner_that_is_still_ours_is_claimed_again_after_a_while(inside: Inside) -> None:
+    async def body() -> None:
+        async with inside.worker(heartbeat_s=0.5) as worker:
+            inside.send(50)
+            await inside.counted(worker)
+            for partition in range(PARTITIONS):
+                await inside.tables.claim(Owner("observe", partition))  # a stranger, who then goes away
+            inside.send(50)
+            await inside.counted(worker)
+            assert worker.progress().commits_refused >= PARTITIONS
+
+    asyncio.run(body())
+
+
+def test_a_broker_that_goes_away_and_comes_back_loses_and_doubles_nothing() -> None:
+    with MockBroker() as broker:
+        inside = Inside(Backend("mock", broker.bootstrap_servers, "redis://127.0.0.1:1/0", broker.create_topics))
+
+        async def body() -> None:
+            async with inside.worker(batch_records=20) as worker:
+                for _ in range(3):
+                    inside.send(500)
+                    await until(lambda: bool(inside.totals()), 30, worker)
+                    broker.set_down()
+                    await asyncio.sleep(1.0)
+                    broker.set_up()
+                await inside.counted(worker, 60)
+
         asyncio.run(body())
