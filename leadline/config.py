@@ -96,6 +96,7 @@ class Panes(Part):
     longest_span: Duration = Field(default=2 * 86400.0, description="how far back a rule looks")
     max_segment_values: int = Field(default=30, ge=1, description="per model; the rest is pooled as `other`")
     sample_per_second: float = Field(default=200.0, gt=0, description="values a second and stream for the sequential detectors")
+    silence_after: Duration | None = Field(default=900.0, gt=0, description="a model that was heard before and is quiet for so long (and twice its longest gap) raises an operational alert; null: never")
     idle_after: Duration = Field(default=30.0, gt=0, description="processing time after which a silent partition no longer holds the clock")
 
 

@@ -15,6 +15,7 @@ from streams.incidents import Where
 from streams.model_judge import ModelJudge, Saved
 from streams.reference_book import ReferenceBook
 from streams.references import dump_reference, load_reference
+from streams.silence import Heard, Silence
 from streams.stage import Effects, Record, Send
 from streams.views import Views
 
@@ -34,8 +35,8 @@ class Checkpoint(msgspec.Struct):
     sources: dict[int, Source] = {}
     clock: float = float("-inf")
     skipped: int = 0
-    foreign: int = 0
     unreadable: int = 0
+    heard: dict[str, Heard] = {}
 
 
 def pack_where(where: Where) -> str:
@@ -67,6 +68,7 @@ class Judge:
         self.skipped, self.unreadable = state.skipped, state.unreadable
         self.models: dict[str, ModelJudge] = {}
         self.views = Views(config)
+        self.silence = Silence(config.panes.silence_after, state.heard)
         self._touched: set[str] = set()
         self._learned: set[str] = set()
         self._restore(tables or {})
@@ -104,6 +106,7 @@ class Judge:
     def fold(self, source: str, records: Sequence[Record], found: Mapping[str, Mapping[bytes, bytes]], now: float) -> Effects:
         """Takes a batch of digests or changes in; the effects hold alerts, changed rows and what people read."""
         effects = Effects()
+        alerts: list[Alert] = []
         if source == "changes":
             faults = self._changes(records)
             self.unreadable += faults
@@ -115,12 +118,15 @@ class Judge:
                     self.unreadable += 1
                     continue
                 self.take(digest)
-        for alert in self.take_alerts():
+                if digest.model_id and (over := self.silence.hear(digest.model_id, digest.sent_at)) is not None:
+                    alerts.append(over)
+        alerts += self.silence.check(now)
+        for alert in [*self.take_alerts(), *alerts]:
             effects.sends.append(
                 Send(self.config.kafka.topics.alerts, alert.incident_id.encode(), alert.model_dump_json().encode())
             )
         self._rows(effects)
-        effects.checkpoint = msgspec.msgpack.encode(Checkpoint(self.sources, self.clock, self.skipped, 0, self.unreadable))
+        effects.checkpoint = msgspec.msgpack.encode(Checkpoint(self.sources, self.clock, self.skipped, self.unreadable, self.silence.models))
         effects.views.update(self.views.refresh(self.models, self._touched, self.clock, now))
         self._touched.clear()
         return effects
