@@ -485,5 +485,15 @@ class Evaluator:
         effect: float,
     ) -> Finding:
         return Finding(
-            signal, subject, layer, value, reference, round(n), limits.warn, limits.critical, floor, log_p / LN10, effect / limits.warn
+            signal,
+            subject,
+            layer,
+            float(value),
+            float(reference),
+            round(float(n)),
+            limits.warn,
+            limits.critical,
+            float(floor),
+            float(log_p) / LN10,
+            float(effect) / limits.warn,
         )

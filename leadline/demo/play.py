@@ -59,10 +59,10 @@ class State:
 def play(show: Step, folder: Path | None = None, seed: int = 7, rate: float = 300.0) -> State:
     """Plays all acts in real time. `show` is called about ten times a second. Raises DemoFailed; leaves nothing running."""
     # Heavy parts are needed by the demo alone.
+    from leadline.config import parse_config
     from streams.embedded import Embedded
-    from streams.topic_plan import partition_counts, plan_topics
-
-    from leadline.config import Topics
+    from streams.run import topic_specs
+    from streams.topic_plan import partition_counts
 
     state = State()
     with ExitStack() as stack:
@@ -75,8 +75,8 @@ def play(show: Step, folder: Path | None = None, seed: int = 7, rate: float = 30
         models.write_reference(reference, models.reference(model, seed))
         state.stage = "starting a broker and a Redis on loopback"
         show(state)
-        topics = partition_counts(plan_topics(Topics(), source_partitions=2, digest_partitions=2))
-        embedded = stack.enter_context(Embedded(topics))
+        planned = parse_config(yaml.safe_dump(configuration(str(reference), "", "redis://127.0.0.1")))
+        embedded = stack.enter_context(Embedded(partition_counts(topic_specs(planned))))
         config = place / "leadline.yaml"
         alerts_file = place / "alerts.jsonl"
         settings = configuration(str(reference), embedded.bootstrap_servers, embedded.redis_url)
