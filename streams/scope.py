@@ -63,7 +63,7 @@ class Scoper:
         everything, base = span(whole), self.evaluator.baseline(None)
         if everything is None or base is None:
             return Affected(firing.where, firing.finding, 1.0)
-        total = max(everything[rows_slot], 1.0)
+        total = max(float(everything[rows_slot]), 1.0)
         acceptable: list[tuple[float, float, Where]] = []
         for where in cells:
             if where == whole or where.stage != whole.stage:

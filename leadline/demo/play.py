@@ -79,6 +79,7 @@ def play(show: Step, folder: Path | None = None, seed: int = 7, rate: float = 30
         embedded = stack.enter_context(Embedded(partition_counts(topic_specs(planned))))
         config = place / "leadline.yaml"
         alerts_file = place / "alerts.jsonl"
+        alerts_file.unlink(missing_ok=True)  # of an earlier play in the same folder
         settings = configuration(str(reference), embedded.bootstrap_servers, embedded.redis_url)
         settings["sinks"] = [{"kind": "jsonl", "path": str(alerts_file)}]
         config.write_text(yaml.safe_dump(settings), encoding="utf-8")
