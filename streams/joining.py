@@ -17,6 +17,8 @@ from streams.request_rows import RequestRows
 from streams.rows import EARLY, JOINED, LATE_SEEN, PENDING, REVISED, TOO_EARLY_SEEN, WaitingLabel, flag_row, headers, join_row, label_of
 from streams.rows import pack_waiting, unpack_waiting
 
+NO_DELAY = float("nan")  # of a correction, and of what it takes back: the first label alone says how long labels take
+
 
 class Arrival(NamedTuple):
     """One label event. `visible` is the watermark when it came; `origin` finds its record again, -1 for a label that had waited."""
@@ -119,7 +121,7 @@ class Joiner:
                 outcomes.signs.append(-1)
                 outcomes.visible.append(visible)
                 outcomes.values.append(None)
-                outcomes.delays.append(-1.0)
+                outcomes.delays.append(NO_DELAY)
             else:
                 if row[1] & LATE_SEEN:
                     events.append(("late", row, visible, -1))
@@ -130,7 +132,7 @@ class Joiner:
             outcomes.signs.append(1)
             outcomes.visible.append(visible)
             outcomes.values.append(None if is_joined else arrival.values)
-            outcomes.delays.append(-1.0 if is_joined else float(delay[at]))
+            outcomes.delays.append(NO_DELAY if is_joined else float(delay[at]))
 
     def _out_of_time(self, arrival: Arrival, row: bytes, when: float, delay: float, label: float, outcomes: Outcomes) -> None:
         if not np.isfinite(label):

@@ -5,7 +5,7 @@ Pure: time is a value, and nothing here knows Kafka or Redis. The shell calls `n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from streams.measure import Columns, measure
 from streams.reference_book import ReferenceBook
 from streams.reference_files import read_labels
 from streams.request_rows import RequestRows
-from streams.rows import EARLY, PENDING, class_scores, headers, pack_predictions, unpack_waiting
+from streams.rows import EARLY, class_scores, headers, pack_predictions, unpack_waiting
 from streams.sampling import Sampler, to_levels
 from streams.stage import Effects, Record, Send
 from streams.tally import tally_delays, tally_outcomes, tally_predictions
@@ -206,7 +206,6 @@ class Observer:
         labels: Decoded[Label] = self._decode("labels", arrived.get("labels", ()))
         for source in arrived:
             self._decoded.pop(source, None)
-        self.rows.evict()
         if found:
             self.rows.take_found(found)
         seen = Observation(faults=[*predictions.faults, *labels.faults])
@@ -220,11 +219,14 @@ class Observer:
             visible = np.empty_like(stamps)
             visible[sequence] = self.watermark.advance(stamps[sequence])
         n = len(predictions.events)
-        if n:
-            self._predictions(predictions, visible[:n], seen, gathers)
+        rows = self.rows.rows
+        known = {event.request_id for event in labels.events if event.request_id in rows} if places is not None else set()
+        taken = self._predictions(predictions, visible[:n], seen, gathers) if n else {}
         if labels.events:
-            came_first = self._came_first(predictions, labels, places) if places is not None else {}
-            self._labels(labels, visible[n:], came_first, seen, gathers)
+            came_first = []
+            if places is not None:
+                came_first = self._came_first(taken, labels, places, visible)
+            self._labels(labels, visible[n:], came_first, known, seen, gathers)
         for fault in seen.faults:
             self.rejected[fault.reason] = self.rejected.get(fault.reason, 0) + 1
         for model_id in sorted(gathers):
@@ -232,6 +234,8 @@ class Observer:
             self.sequence += len(digests)
             seen.digests += digests
         seen.drops = self.rows.expire(self.watermark.time)
+        # After the batch, never before it: `needed` has said which rows the cache holds, and they must still be there.
+        self.rows.evict()
         return seen
 
     def _gather(self, gathers: dict[str, Gather], model_id: str) -> Gather:
@@ -249,9 +253,10 @@ class Observer:
 
     def _predictions(
         self, decoded: Decoded[Prediction], visible: npt.NDArray[np.float64], seen: Observation, gathers: dict[str, Gather]
-    ) -> None:
+    ) -> dict[str, int]:
+        """Takes them in; returns the positions of those that are no duplicates, by request id."""
         known = self.rows.rows
-        taken: set[str] = set()
+        taken: dict[str, int] = {}
         by_model: dict[str, list[int]] = {}
         duplicates: list[int] = []
         for at, event in enumerate(decoded.events):
@@ -260,7 +265,7 @@ class Observer:
             if name in taken or (row is not None and row[0] != EARLY):
                 duplicates.append(at)
                 continue
-            taken.add(name)
+            taken[name] = at
             model = by_model.get(event.model_id)
             if model is None:
                 self.book.get(event.model_id, event.score)  # fixes the task of a model without a reference
@@ -271,6 +276,7 @@ class Observer:
             self._predictions_of(model_id, positions, decoded, visible, seen, self._gather(gathers, model_id), gathers)
         if duplicates:
             self._duplicates(duplicates, decoded, visible, seen, gathers)
+        return taken
 
     def _duplicates(
         self,
@@ -448,36 +454,43 @@ class Observer:
     # -- labels ----------------------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _came_first(predictions: Decoded[Prediction], labels: Decoded[Label], places: npt.NDArray[np.int64]) -> dict[str, int]:
-        """Request ids of the batch whose first label stands before their prediction: the label's position."""
-        n = len(predictions.events)
-        where: dict[str, int] = {}
-        for event, place in zip(predictions.events, places[:n].tolist(), strict=True):
-            where.setdefault(event.request_id, place)
-        first: dict[str, int] = {}
-        for at, (event, place) in enumerate(zip(labels.events, places[n:].tolist(), strict=True)):
-            prediction_at = where.get(event.request_id)
-            if prediction_at is not None and place < prediction_at:
-                first.setdefault(event.request_id, at)
-        return first
+    def _came_first(
+        taken: Mapping[str, int], labels: Decoded[Label], places: npt.NDArray[np.int64], visible: npt.NDArray[np.float64]
+    ) -> list[int]:
+        """Positions of labels that stand before the prediction of their request, which is of this batch: `taken` has its position.
+
+        Such a pair is complete when its prediction comes: `visible` is changed to say so.
+        """
+        n = len(places) - len(labels.events)
+        came_first = []
+        for at, event in enumerate(labels.events):
+            prediction = taken.get(event.request_id)
+            if prediction is not None and places[n + at] < places[prediction]:
+                came_first.append(at)
+                visible[n + at] = visible[prediction]
+        return came_first
 
     def _labels(
         self,
         decoded: Decoded[Label],
         visible: npt.NDArray[np.float64],
-        came_first: Mapping[str, int],
+        came_first: Sequence[int],
+        known_before: Set[str],
         seen: Observation,
         gathers: dict[str, Gather],
     ) -> None:
+        origins = np.arange(len(decoded.events))
+        origins[list(came_first)] = -1  # as if it had waited: no figure depends on where a batch was cut
         arrivals = [
-            Arrival(event.request_id, time, event.label, event.values, when, at)
-            for at, (event, time, when) in enumerate(zip(decoded.events, decoded.times, visible.tolist(), strict=True))
+            Arrival(event.request_id, time, event.label, event.values, when, origin)
+            for event, time, when, origin in zip(decoded.events, decoded.times, visible.tolist(), origins.tolist(), strict=True)
         ]
         outcomes = Outcomes()
         known = self.rows.rows
-        for name, at in came_first.items():
+        for name, at in {decoded.events[at].request_id: at for at in came_first}.items():
             row = known.get(name)
-            if row is not None and row[0] == PENDING:
+            # A prediction that was rejected leaves no row; one whose label had waited since an earlier batch was counted with it.
+            if row is not None and name not in known_before:
                 outcomes.events.append(("early", row, float(visible[at]), 1))
         early = len(outcomes.events)
         self._count("early", early)
@@ -503,7 +516,6 @@ class Observer:
         self._count("label_first", outcomes.waiting)
         self._count("repeated_labels", outcomes.repeated)
         self._count("late_labels", outcomes.late_labels)
-        self._count("label_unusable", len(outcomes.unusable))
         for name, _, _, sign in outcomes.events:
             if name != "early":
                 self._count(name, sign)
@@ -555,7 +567,7 @@ class Observer:
         if sign < 0:
             return
         delays = np.array([outcomes.delays[position] for position in at])
-        fresh = np.flatnonzero(delays != -1.0)
+        fresh = np.flatnonzero(~np.isnan(delays))
         tally_delays(gather.tally, rows[fresh], delays[fresh])
         for name in reference.layout.business:
             given = [(position, values[name]) for position in fresh.tolist() if (values := outcomes.values[int(at[position])]) and name in values]
