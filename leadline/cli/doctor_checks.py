@@ -1,0 +1,222 @@
+"""The checks of `leadline doctor`, each a function from the configuration to findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from leadline.config import Config
+from sinks.registry import SinkConfigError, parse_sinks
+from streams.redis_client import shown
+from streams.reference_files import read_reference
+from streams.references import BadReference
+from streams.run import topic_specs
+from streams.store import Store, open_store
+from streams.tables import StoreError
+from streams.topics import (
+    BrokerUnreachable,
+    TopicsError,
+    admin_client,
+    check_copartitioned,
+    describe_partitions,
+    describe_settings,
+    differing_settings,
+)
+
+BROKER_WAIT_S = 5.0
+OLDEST_REDIS = (6, 2)
+FULL_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `mend` says what to do, where there is something to do."""
+
+    name: str
+    verdict: Literal["ok", "warn", "fail"]
+    detail: str
+    mend: str = ""
+
+    def row(self) -> dict[str, str]:
+        return {"name": self.name, "verdict": self.verdict, "detail": self.detail, "mend": self.mend}
+
+
+def examine(config: Config) -> list[Finding]:
+    """Everything, in the order in which it should be mended."""
+    return [
+        Finding("configuration", "ok", f"valid; models named: {', '.join(config.models) or 'none, defaults for all'}"),
+        *references(config),
+        sinks(config),
+        *broker(config),
+        *store(config),
+    ]
+
+
+def references(config: Config) -> Iterator[Finding]:
+    """Every configured reference, read as the worker reads it."""
+    for model_id, model in config.models.items():
+        if model.reference is None:
+            continue
+        try:
+            found = read_reference(
+                model.reference,
+                task=model.task,
+                positive_label=model.positive_label,
+                threshold=model.threshold,
+                business=model.business,
+            )
+        except (BadReference, OSError) as error:
+            yield Finding(
+                f"reference of {model_id}",
+                "fail",
+                str(error),
+                f"build one with `leadline reference build`, name it under models.{model_id}.reference",
+            )
+            continue
+        words = f"{model.reference.name}: {found.task}, {found.rows:,} rows, {len(found.features)} features"
+        yield Finding(f"reference of {model_id}", "ok", words)
+
+
+def sinks(config: Config) -> Finding:
+    """Whether `leadline deliver` could start."""
+    if not config.sinks:
+        return Finding(
+            "sinks",
+            "warn",
+            "none: alerts go to the terminal of `leadline deliver` alone",
+            "add a list `sinks:` to the configuration",
+        )
+    try:
+        parsed = parse_sinks(config.sinks)
+    except SinkConfigError as error:
+        return Finding("sinks", "fail", str(error), "mend the entries that are named")
+    return Finding("sinks", "ok", ", ".join(sink.label for sink in parsed))
+
+
+def broker(config: Config) -> Iterator[Finding]:
+    """The broker, its topics, their partition counts and settings."""
+    kafka = config.kafka
+    admin = admin_client(kafka.bootstrap_servers, {"log_level": "0", **kafka.security.librdkafka()})
+    try:
+        found = describe_partitions(admin, timeout_s=BROKER_WAIT_S)
+    except BrokerUnreachable as error:
+        yield Finding(
+            "broker",
+            "fail",
+            f"{kafka.bootstrap_servers}: {error}",
+            "start Kafka (docker compose up, make kafka-up), or set kafka.bootstrap_servers; with TLS or SASL, look at kafka.security",
+        )
+        return
+    yield Finding("broker", "ok", kafka.bootstrap_servers)
+    specs = topic_specs(config)
+    missing = [spec.name for spec in specs if spec.name not in found]
+    if missing:
+        yield Finding("topics", "fail", f"missing: {', '.join(missing)}", "leadline topics create")
+    else:
+        yield Finding("topics", "ok", f"all {len(specs)} exist")
+    for pair in ((kafka.topics.predictions, kafka.topics.labels), (kafka.topics.changes, kafka.topics.digests)):
+        if set(pair) & set(missing):
+            continue
+        name = f"partitions of {pair[0]} and {pair[1]}"
+        try:
+            count = check_copartitioned(pair, found)
+        except TopicsError as error:
+            yield Finding(
+                name,
+                "fail",
+                str(error),
+                "make one of them anew with the other's count: the join works partition by partition",
+            )
+            continue
+        if count == kafka.partitions:
+            yield Finding(name, "ok", f"{count} each")
+        else:
+            yield Finding(
+                name,
+                "warn",
+                f"{count} each, kafka.partitions says {kafka.partitions}",
+                f"set kafka.partitions to {count}",
+            )
+    try:
+        settings = describe_settings(
+            admin, [spec.name for spec in specs if spec.name in found], timeout_s=BROKER_WAIT_S
+        )
+    except TopicsError:
+        return  # the embedded broker does not tell, and needs none
+    if differing := differing_settings(specs, settings):
+        yield Finding("topic settings", "warn", "\n".join(differing), "kafka-configs --alter, unless it is meant so")
+
+
+def store(config: Config) -> Iterator[Finding]:
+    """Redis, and what workers say of themselves there."""
+    url = config.redis.url.get_secret_value()
+    try:
+        with open_store(url) as opened:
+            yield Finding("Redis", "ok", shown(url))
+            yield from server(opened)
+            yield from workers(opened, config.redis.prefix)
+    except StoreError as error:
+        yield Finding("Redis", "fail", str(error), "start Redis (docker compose up, make kafka-up), or set redis.url")
+    except ValueError as error:  # redis-py on a URL that is none
+        yield Finding(
+            "Redis", "fail", f"redis.url cannot be used: {error}", "write redis://HOST:PORT/0, or rediss:// for TLS"
+        )
+
+
+def server(opened: Store) -> Iterator[Finding]:
+    """Version, eviction, durability, memory."""
+    for node in opened.info("everything"):
+        version = str(node.get("redis_version", "0"))
+        if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST_REDIS:
+            yield Finding("Redis version", "fail", version, "use Redis 6.2 or later, or Valkey")
+        else:
+            yield Finding("Redis version", "ok", version)
+        policy = node.get("maxmemory_policy", "noeviction")
+        if policy == "noeviction":
+            yield Finding("Redis eviction", "ok", "noeviction")
+        else:
+            mend = "redis-cli CONFIG SET maxmemory-policy noeviction, and in its configuration file"
+            yield Finding("Redis eviction", "fail", f"{policy}: an evicted row is a prediction lost in silence", mend)
+        if node.get("aof_enabled"):
+            yield Finding("Redis durability", "ok", "append-only file")
+        else:
+            mend = "redis-cli CONFIG SET appendonly yes, and in its configuration file"
+            yield Finding(
+                "Redis durability",
+                "warn",
+                "no append-only file: a restart loses state, and the worker will refuse to go on",
+                mend,
+            )
+        limit, used = node.get("maxmemory") or 0, node.get("used_memory") or 0
+        if limit and used > FULL_SHARE * limit:
+            yield Finding(
+                "Redis memory",
+                "warn",
+                f"{used / limit:.0%} of maxmemory is used",
+                "give it more, or shorten join.delay_window",
+            )
+
+
+def workers(opened: Store, prefix: str) -> Iterator[Finding]:
+    """Workers of the last minute."""
+    known = list(opened.keys(f"{prefix}:worker:*"))
+    if not known:
+        yield Finding("workers", "warn", "none is running", "leadline run")
+    for key in known:
+        view = opened.fields(key)
+        name = f"worker {key.rpartition(':worker:')[2]}"
+        words = f"{view.get('state')}, lag {view.get('lag')}, {view.get('events_per_second')} events/s"
+        if view.get("healthy") != "yes":
+            yield Finding(
+                name, "warn", f"{words}: a partition stands still", "read its log; its supervisor should restart it"
+            )
+        elif int(view.get("data_gaps") or 0):
+            yield Finding(
+                name,
+                "warn",
+                f"{words}; data gaps: {view['data_gaps']}",
+                "raise the topics' retention.ms: data were gone before they were read",
+            )
+        else:
+            yield Finding(name, "ok", words)
