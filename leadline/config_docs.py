@@ -98,7 +98,7 @@ MEANINGS: dict[str, str] = {
     "rules.false_negative_rate": "rise of the false negative rate over the reference's",
     "rules.mean_absolute_error": "growth of the mean absolute error over the reference's, as a share of it",
     "rules.label_rate": "change of the share of positive labels, both ways",
-    "rules.realised_minus_estimated": "gap, as a share of rows, between the positives and what the same scores had before",
+    "rules.realised_minus_estimated": "gap (share of rows) between positives and what the same scores had before",
     "rules.schema_rate": "share of rows that lack a feature of the reference, or bring one it does not know",
     "models.task": (
         "`auto`: from the reference; without one, from the first score "
