@@ -79,12 +79,30 @@ class Redis(Part):
 class Join(Part):
     """How a label finds its prediction. All in event time."""
 
-    delay_window: Duration = Field(default=48 * 3600.0, gt=0, le=31 * 86400, description="a label counts up to this long after its prediction")
-    early_tolerance: Duration = Field(default=300.0, ge=0, description="how much earlier than its prediction a label may be stamped")
-    late_retention: Duration | None = Field(default=None, ge=0, description="how long past the window a row is kept to tell `late` from `orphan`; default: a quarter of the window")
-    cache_rows: int = Field(default=1_000_000, ge=1000, description="rows a worker keeps in memory per partition; the rest is read from Redis")
-    max_future: Duration = Field(default=300.0, gt=0, description="a timestamp further ahead of the broker's clock is rejected")
-    max_jump: Duration = Field(default=3600.0, gt=0, description="one event further ahead than this does not move the watermark; three in a row do")
+    delay_window: Duration = Field(
+        default=48 * 3600.0, gt=0, le=31 * 86400, description="a label counts up to this long after its prediction"
+    )
+    early_tolerance: Duration = Field(
+        default=300.0, ge=0, description="how much earlier than its prediction a label may be stamped"
+    )
+    late_retention: Duration | None = Field(
+        default=None,
+        ge=0,
+        description="how long past the window a row is kept, to tell `late` from `orphan`; default: a quarter of it",
+    )
+    cache_rows: int = Field(
+        default=1_000_000,
+        ge=1000,
+        description="rows a worker keeps in memory per partition; the rest is read from Redis",
+    )
+    max_future: Duration = Field(
+        default=300.0, gt=0, description="a timestamp further ahead of the broker's clock is rejected"
+    )
+    max_jump: Duration = Field(
+        default=3600.0,
+        gt=0,
+        description="one event further ahead than this does not move the watermark; three in a row do",
+    )
 
     @property
     def kept_past_window(self) -> float:
@@ -95,9 +113,17 @@ class Panes(Part):
     pane: Duration = Field(default=10.0, ge=0.1, le=3600, description="length of the shortest span a rule looks at")
     longest_span: Duration = Field(default=2 * 86400.0, description="how far back a rule looks")
     max_segment_values: int = Field(default=30, ge=1, description="per model; the rest is pooled as `other`")
-    sample_per_second: float = Field(default=200.0, gt=0, description="values a second and stream for the sequential detectors")
-    silence_after: Duration | None = Field(default=900.0, gt=0, description="a model that was heard before and is quiet for so long (and twice its longest gap) raises an operational alert; null: never")
-    idle_after: Duration = Field(default=30.0, gt=0, description="processing time after which a silent partition no longer holds the clock")
+    sample_per_second: float = Field(
+        default=200.0, gt=0, description="values a second and stream for the sequential detectors"
+    )
+    silence_after: Duration | None = Field(
+        default=900.0,
+        gt=0,
+        description="a known model that is quiet for so long, and twice its longest gap, raises an operational alert; null: never",
+    )
+    idle_after: Duration = Field(
+        default=30.0, gt=0, description="processing time after which a silent partition no longer holds the clock"
+    )
 
 
 class Limits(Part):
@@ -120,7 +146,9 @@ class Rules(Part):
     minimum_rows: int = Field(default=30, ge=5)
     minimum_per_class: int = Field(default=20, ge=2)
     hold: Duration = Field(default=0.0, ge=0, description="a signal must fire this long before its incident opens")
-    resolve_after: Duration | None = Field(default=None, description="quiet time before an incident resolves; default: the span that raised it")
+    resolve_after: Duration | None = Field(
+        default=None, description="quiet time before an incident resolves; default: the span that raised it"
+    )
     psi: Limits = Limits(warn=0.1, critical=0.2)
     score_psi: Limits = Limits(warn=0.1, critical=0.2)
     null_rate: Limits = Limits(warn=0.02, critical=0.05)
@@ -149,9 +177,16 @@ class Model(Part):
     """One model, by its id under `models:`. `"*"` holds for every model without an entry."""
 
     task: Literal["auto", "binary", "regression", "multiclass"] = "auto"
-    reference: Path | None = Field(default=None, description="JSON of `leadline reference build`, or CSV/Parquet of training rows")
+    reference: Path | None = Field(
+        default=None, description="JSON of `leadline reference build`, or CSV/Parquet of training rows"
+    )
     positive_label: str | float | bool | None = None
-    threshold: float = Field(default=0.5, ge=0, le=1, description="score from which a prediction counts as positive where `prediction` is absent")
+    threshold: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="score from which a prediction counts as positive where `prediction` is absent",
+    )
     learn_rows: int = Field(default=2000, ge=100, description="without a reference, the first rows become the baseline")
     latency_slo_ms: float | None = Field(default=None, gt=0)
     business: tuple[str, ...] = Field(default=(), description="names of the label's business values to keep")
@@ -208,7 +243,9 @@ def _expand(value: Any, path: str) -> Any:
         name, default = match.group(1), match.group(2)
         found = os.environ.get(name, default)
         if found is None:
-            raise ConfigError(f"{path}: the environment variable {name} is not set; set it, or write ${{{name}:-default}}")
+            raise ConfigError(
+                f"{path}: the environment variable {name} is not set; set it, or write ${{{name}:-default}}"
+            )
         return found
 
     return _VARIABLE.sub(replace, value)
@@ -222,7 +259,11 @@ def _describe(error: ValidationError, root: type[BaseModel]) -> str:
         if item["type"] == "extra_forbidden":
             siblings = _fields_at(root, item["loc"][:-1])
             near = difflib.get_close_matches(str(item["loc"][-1]), siblings, n=1)
-            text = f"no such key; did you mean `{near[0]}`?" if near else f"no such key; known here: {', '.join(sorted(siblings))}"
+            text = (
+                f"no such key; did you mean `{near[0]}`?"
+                if near
+                else f"no such key; known here: {', '.join(sorted(siblings))}"
+            )
         elif item["type"] != "value_error" and "input" in item and not isinstance(item["input"], dict):
             text = f"{text} (got {item['input']!r})" if "password" not in path and "url" not in path else text
         lines.append(f"{path}: {text}")

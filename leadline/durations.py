@@ -22,7 +22,9 @@ def parse_duration(text: Any) -> float:
         return float(compact)
     parts = _PART.findall(compact)
     if not parts or "".join(number + unit for number, unit in parts) != re.sub(r"\s+", "", compact):
-        raise ValueError(f"{text!r} is no duration: write a number and a unit of ms, s, m, h, d or w, such as 10s, 5m, 48h, 30d")
+        raise ValueError(
+            f"{text!r} is no duration: write a number and a unit of ms, s, m, h, d or w, such as 10s, 5m, 48h, 30d"
+        )
     return sum(float(number) * UNITS_S[unit] for number, unit in parts)
 
 

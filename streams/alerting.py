@@ -44,7 +44,7 @@ ADVICE = {
     "output_collapse": "The model answers almost the same for everyone: check its inputs and the loaded artefact.",
     "latency_over_slo": "Look at the service: saturation, a larger model, a slow feature store.",
     "adwin": "The score changed against its own recent past: look for a release or a new population.",
-    "auc": "Inputs look as in training where no data signal stands beside this: the relation between inputs and outcome changed. Consider retraining.",
+    "auc": "Where no data signal stands beside this, the relation of inputs and outcome changed: consider retraining.",
     "accuracy": "Compare the confusion counts with the reference's; consider rolling back the last change.",
     "false_negative_rate": "Positives are missed: consider a lower threshold until the cause is known.",
     "label_rate": "Did the definition of the label change, or who gets labelled?",
@@ -56,7 +56,13 @@ CHANGE_WINDOW_S = 86_400.0
 
 
 def alert_of(
-    incident: Incident, life: Life, when: float, changes: Sequence[Change], rules: Rules, evaluator: Evaluator, learned: bool
+    incident: Incident,
+    life: Life,
+    when: float,
+    changes: Sequence[Change],
+    rules: Rules,
+    evaluator: Evaluator,
+    learned: bool,
 ) -> Alert:
     """The message about an incident at this moment. Its id is the incident's and the number of the message."""
     rows = sorted(incident.evidence, key=lambda row: row.log10_p)
@@ -92,7 +98,9 @@ def alert_of(
 
 
 def primary_row(incident: Incident) -> EvidenceRow | None:
-    return incident.holds((incident.where, incident.signal, incident.subject)) or (incident.evidence[0] if incident.evidence else None)
+    return incident.holds((incident.where, incident.signal, incident.subject)) or (
+        incident.evidence[0] if incident.evidence else None
+    )
 
 
 def scope_of(where: Where, share: float | None) -> Scope:
@@ -115,10 +123,16 @@ def title_of(incident: Incident) -> str:
 def summary_of(incident: Incident, life: Life, when: float) -> str:
     """Two or three sentences with the figures, their n and what noise alone would do."""
     row = primary_row(incident)
-    text = [f"{incident.signal} is {_shown(incident.value)}, the reference {_shown(incident.reference)}, on {incident.n:,} rows"]
+    text = [
+        f"{incident.signal} is {_shown(incident.value)}, the reference {_shown(incident.reference)}, on {incident.n:,} rows"
+    ]
     if row is not None:
         text[0] += f" of the last {format_duration(row.end - row.start)}"
-        text[0] += f"; no change at all would show this once in 10^{-row.log10_p:.0f} looks." if math.isfinite(row.log10_p) else "."
+        text[0] += (
+            f"; no change at all would show this once in 10^{-row.log10_p:.0f} looks."
+            if math.isfinite(row.log10_p)
+            else "."
+        )
     others = len({(item.signal, item.subject) for item in incident.evidence}) - 1
     if others > 0:
         text.append(f"{others} other signal{'s' if others > 1 else ''} moved with it.")
@@ -132,7 +146,9 @@ def summary_of(incident: Incident, life: Life, when: float) -> str:
 def changes_before(incident: Incident, changes: Sequence[Change]) -> tuple[ChangeNote, ...]:
     """Changes of the day before the onset, and up to the opening: the last three, latest first."""
     near = [
-        change for change in changes if incident.onset_low - CHANGE_WINDOW_S <= float(change.timestamp) <= incident.opened_at
+        change
+        for change in changes
+        if incident.onset_low - CHANGE_WINDOW_S <= float(change.timestamp) <= incident.opened_at
     ]
     return tuple(
         ChangeNote(kind=change.kind, timestamp=float(change.timestamp), version=change.version, note=change.note)

@@ -22,7 +22,9 @@ FOREVER_S = 100 * 365 * 86_400.0
 
 def for_backtest(config: Config) -> Config:
     """The same configuration without the bounds that a finite log does not need: rows are kept to the end of the log."""
-    join = config.join.model_copy(update={"late_retention": config.join.late_retention or FOREVER_S, "cache_rows": 10**9})
+    join = config.join.model_copy(
+        update={"late_retention": config.join.late_retention or FOREVER_S, "cache_rows": 10**9}
+    )
     return config.model_copy(update={"join": join})
 
 

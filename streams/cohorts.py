@@ -31,15 +31,20 @@ class Cohorts:
     def _compact(self, key: tuple[Where, int]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
         parts = self._parts[key]
         if len(parts) > 1:
-            together, weights = np.concatenate([slots for slots, _ in parts]), np.concatenate([values for _, values in parts])
+            together, weights = (
+                np.concatenate([slots for slots, _ in parts]),
+                np.concatenate([values for _, values in parts]),
+            )
             dense = np.bincount(together, weights=weights, minlength=self.size).astype(np.float64)
             slots = np.flatnonzero(dense).astype(np.int32)
             self._parts[key] = parts = [(slots, dense[slots])]
         return parts[0]
 
-    def keys(self) -> list[tuple[Where, int]]:
+    def cells(self) -> list[tuple[Where, int]]:
         """Every (cell, day), ordered."""
-        return sorted(self._parts, key=lambda item: (item[0].version or "", item[0].stage, item[0].segment or "", item[1]))
+        return sorted(
+            self._parts, key=lambda item: (item[0].version or "", item[0].stage, item[0].segment or "", item[1])
+        )
 
     def day(self, where: Where, day: int) -> Vector:
         """The vector of one day; zeros where nothing came."""
@@ -52,7 +57,7 @@ class Cohorts:
     def total(self, where: Where) -> Vector:
         """The sum over all days, in order of day."""
         vector = np.zeros(self.size)
-        for cell, day in self.keys():
+        for cell, day in self.cells():
             if cell == where:
                 vector += self.day(cell, day)
         return vector
@@ -87,4 +92,6 @@ class Cohorts:
 
     def restore(self, where: Where, day: int, row: bytes) -> None:
         slots, values = msgspec.msgpack.decode(row, type=tuple[bytes, bytes])
-        self._parts[(where, day)] = [(np.frombuffer(slots, "<u4").astype(np.int32), np.frombuffer(values, "<f8").astype(np.float64))]
+        self._parts[(where, day)] = [
+            (np.frombuffer(slots, "<u4").astype(np.int32), np.frombuffer(values, "<f8").astype(np.float64))
+        ]

@@ -13,7 +13,7 @@ import numpy as np
 from detectors.auc import auc_from_histograms, average_precision, delong_se, hanley_mcneil_se
 from detectors.binning import CategoryBins
 from detectors.calibration import Calibration, expected_calibration_error
-from detectors.cbpe import accuracy_departure, auc_departure, calibration_map, estimated_auc, positives_departure
+from detectors.cbpe import auc_departure, calibration_map, estimated_auc, positives_departure
 from detectors.classification import binary_metrics, mean_from_sums, multiclass_metrics
 from detectors.divergence import js_divergence, l_infinity, psi, psi_debiased, psi_floor, used_bins
 from detectors.ks import ks_floor, ks_p_value, ks_statistic
@@ -66,7 +66,9 @@ def _one(value: object) -> float:
     return float(np.asarray(value))
 
 
-def _estimate(layer: Side, signal: str, live: Estimate, baseline: Estimate | None, subject: str | None = None) -> Figure:
+def _estimate(
+    layer: Side, signal: str, live: Estimate, baseline: Estimate | None, subject: str | None = None
+) -> Figure:
     base = _one(baseline.value) if baseline is not None else NAN
     errors = _one(live.se) ** 2 + (_one(baseline.se) ** 2 if baseline is not None else 0.0)
     return Figure(layer, signal, subject, _one(live.value), round(_one(live.n)), base, FIGURE_Z * errors**0.5)
@@ -78,13 +80,19 @@ def _data(reference: Reference, layout: Layout, vector: Vector, baseline: Vector
     if not rows:
         return
     for feature in reference.features:
-        yield from _feature(feature, f"feature:{feature.name}", subject_of(feature.name), layout, vector, baseline, "data")
+        yield from _feature(
+            feature, f"feature:{feature.name}", subject_of(feature.name), layout, vector, baseline, "data"
+        )
         absent = layout.one(vector, f"absent:{feature.name}")
         if absent:
             yield Figure("data", "absent_rate", subject_of(feature.name), absent / rows, rows, 0.0, NAN)
     if reference.features:
         live = share(layout.one(vector, "out_of_distribution"), rows)
-        base = share(layout.one(baseline, "out_of_distribution"), layout.one(baseline, "rows")) if baseline is not None else None
+        base = (
+            share(layout.one(baseline, "out_of_distribution"), layout.one(baseline, "rows"))
+            if baseline is not None
+            else None
+        )
         yield _estimate("data", "out_of_distribution_rate", live, base)
         yield Figure("data", "extra_feature_rate", None, layout.one(vector, "extra") / rows, rows, 0.0, NAN)
 
@@ -116,7 +124,9 @@ def _feature(
                 yield Figure(layer, "ks", subject, gap, k, 0.0, _one(ks_floor(k, j, FIGURE_ALPHA)))
                 yield Figure(layer, "ks_p_value", subject, _one(ks_p_value(gap, k, j)), k, NAN, NAN)
     for signal, code in (("null_rate", bins.missing), ("invalid_rate", bins.invalid)):
-        yield _estimate(layer, signal, share(codes[code], n), share(base[code], m) if base is not None and m else None, subject)
+        yield _estimate(
+            layer, signal, share(codes[code], n), share(base[code], m) if base is not None and m else None, subject
+        )
     if isinstance(bins, CategoryBins):
         yield _estimate(layer, "new_category_rate", share(codes[bins.new], n), None, subject)
         return
@@ -159,10 +169,16 @@ def _model(reference: Reference, layout: Layout, vector: Vector, baseline: Vecto
         yield Figure("model", "mean", "score", layout.one(vector, "score_sum") / rows, rows, NAN, NAN)
     if reference.task == "binary":
         live = share(layout.one(vector, "predicted_positive"), rows)
-        base = share(layout.one(baseline, "predicted_positive"), layout.one(baseline, "rows")) if baseline is not None else None
+        base = (
+            share(layout.one(baseline, "predicted_positive"), layout.one(baseline, "rows"))
+            if baseline is not None
+            else None
+        )
         yield _estimate("model", "predicted_positive_rate", live, base, "prediction")
     top = layout.part(vector, "collapse").max()
-    base_top = layout.part(baseline, "collapse").max() / max(layout.one(baseline, "rows"), 1) if baseline is not None else NAN
+    base_top = (
+        layout.part(baseline, "collapse").max() / max(layout.one(baseline, "rows"), 1) if baseline is not None else NAN
+    )
     # Slots are shared by about 1/256 of all other answers: that much the share may be too high.
     yield Figure("model", "output_collapse", "score", float(top) / rows, rows, float(base_top), 1 / COLLAPSE_SLOTS)
     counted = layout.one(vector, "entropy_rows")
@@ -170,19 +186,41 @@ def _model(reference: Reference, layout: Layout, vector: Vector, baseline: Vecto
         mean = mean_from_sums(counted, layout.one(vector, "entropy_sum"), layout.one(vector, "entropy_squares"))
         base_mean = None
         if baseline is not None and layout.one(baseline, "entropy_rows"):
-            base_mean = mean_from_sums(*(layout.one(baseline, name) for name in ("entropy_rows", "entropy_sum", "entropy_squares")))
+            base_mean = mean_from_sums(
+                *(layout.one(baseline, name) for name in ("entropy_rows", "entropy_sum", "entropy_squares"))
+            )
         yield _estimate("model", "prediction_entropy", mean, base_mean, "score")
         spread = _one(mean.se) * counted**0.5
-        yield Figure("model", "entropy_spread", "score", spread, round(counted), _one(base_mean.se) * _one(base_mean.n) ** 0.5 if base_mean else NAN, NAN)
+        yield Figure(
+            "model",
+            "entropy_spread",
+            "score",
+            spread,
+            round(counted),
+            _one(base_mean.se) * _one(base_mean.n) ** 0.5 if base_mean else NAN,
+            NAN,
+        )
     stated = layout.one(vector, "confidence_rows")
     if stated:
-        yield Figure("model", "confidence", None, layout.one(vector, "confidence_sum") / stated, round(stated), NAN, NAN)
+        yield Figure(
+            "model", "confidence", None, layout.one(vector, "confidence_sum") / stated, round(stated), NAN, NAN
+        )
     timed = layout.one(vector, "latency_rows")
     if timed:
-        yield Figure("model", "latency_mean", "latency_ms", layout.one(vector, "latency_sum") / timed, round(timed), NAN, NAN)
+        yield Figure(
+            "model", "latency_mean", "latency_ms", layout.one(vector, "latency_sum") / timed, round(timed), NAN, NAN
+        )
         values = log_bin_values(LATENCY_LEAST_MS, LATENCY_GROWTH, LATENCY_BINS)
         for name, q in QUANTILES.items():
-            yield Figure("model", f"latency_{name}", "latency_ms", _quantile(layout.part(vector, "latency"), values, q), round(timed), NAN, NAN)
+            yield Figure(
+                "model",
+                f"latency_{name}",
+                "latency_ms",
+                _quantile(layout.part(vector, "latency"), values, q),
+                round(timed),
+                NAN,
+                NAN,
+            )
 
 
 def _quantile(counts: Vector, values: Vector, q: float) -> float:
@@ -198,7 +236,15 @@ def _outcome(reference: Reference, layout: Layout, vector: Vector, baseline: Vec
     if delays.sum() > 0:
         values = log_bin_values(DELAY_LEAST_S, DELAY_GROWTH, DELAY_BINS)
         for name, q in QUANTILES.items():
-            yield Figure("outcome", f"label_delay_{name}", "delay_s", _quantile(delays, values, q), round(float(delays.sum())), NAN, NAN)
+            yield Figure(
+                "outcome",
+                f"label_delay_{name}",
+                "delay_s",
+                _quantile(delays, values, q),
+                round(float(delays.sum())),
+                NAN,
+                NAN,
+            )
     if reference.task == "binary":
         yield from _binary(reference, layout, vector, baseline)
     elif reference.task == "regression":
@@ -208,10 +254,14 @@ def _outcome(reference: Reference, layout: Layout, vector: Vector, baseline: Vec
     for name in layout.business:
         n = layout.one(vector, f"value_rows:{name}")
         if n:
-            live = ratio(per_request(n, layout.one(vector, f"value:{name}"), layout.one(vector, f"value_squares:{name}")))
+            live = ratio(
+                per_request(n, layout.one(vector, f"value:{name}"), layout.one(vector, f"value_squares:{name}"))
+            )
             base = None
             if baseline is not None and (m := layout.one(baseline, f"value_rows:{name}")):
-                base = ratio(per_request(m, layout.one(baseline, f"value:{name}"), layout.one(baseline, f"value_squares:{name}")))
+                base = ratio(
+                    per_request(m, layout.one(baseline, f"value:{name}"), layout.one(baseline, f"value_squares:{name}"))
+                )
             yield _estimate("outcome", "business_mean", live, base, name)
 
 
@@ -240,13 +290,27 @@ def _binary(reference: Reference, layout: Layout, vector: Vector, baseline: Vect
     base = binary_metrics(*_squares(layout, known)) if known is not None else None
     for name in ("accuracy", "precision", "recall", "f1", "false_negative_rate", "false_positive_rate"):
         yield _estimate("outcome", name, getattr(live, name), getattr(base, name) if base is not None else None)
-    yield _estimate("outcome", "label_rate", share(p, p + n), share(base_pos.sum(), base_total) if known is not None else None, "label")
+    yield _estimate(
+        "outcome",
+        "label_rate",
+        share(p, p + n),
+        share(base_pos.sum(), base_total) if known is not None else None,
+        "label",
+    )
     for signal, section in (("log_loss", "log_loss"), ("brier", "squared_loss")):
         base_mean = layout.one(known, section) / base_total if known is not None else NAN
         yield Figure("outcome", signal, None, layout.one(vector, section) / total, total, base_mean, NAN)
     calibration = calibration_of(layout, vector, FIGURE_ALPHA)
     base_ece = _one(calibration_of(layout, known, FIGURE_ALPHA).ece) if known is not None else NAN
-    yield Figure("outcome", "ece", None, _one(calibration.ece), total, base_ece, _one(calibration.noise) + 3 * _one(calibration.se))
+    yield Figure(
+        "outcome",
+        "ece",
+        None,
+        _one(calibration.ece),
+        total,
+        base_ece,
+        _one(calibration.noise) + 3 * _one(calibration.se),
+    )
     yield Figure("outcome", "ece_debiased", None, _one(calibration.debiased), total, NAN, 3 * _one(calibration.se))
     if known is not None and reference.score is not None:
         yield from _before_labels(reference, layout, vector, known, total)
@@ -254,7 +318,9 @@ def _binary(reference: Reference, layout: Layout, vector: Vector, baseline: Vect
 
 def calibration_of(layout: Layout, vector: Vector, alpha: float) -> Calibration:
     """The calibration error of a vector's joined rows."""
-    rows, scores, positives = (np.maximum(layout.part(vector, f"calibration_{part}"), 0) for part in ("rows", "scores", "positives"))
+    rows, scores, positives = (
+        np.maximum(layout.part(vector, f"calibration_{part}"), 0) for part in ("rows", "scores", "positives")
+    )
     return expected_calibration_error(rows, scores, positives, alpha=alpha)
 
 
@@ -266,7 +332,15 @@ def _before_labels(reference: Reference, layout: Layout, vector: Vector, known: 
     mu = calibration_map(positives, rows - positives)
     scores = layout.part(vector, "score")[:ordered]
     if scores.sum() > 0:
-        yield Figure("outcome", "estimated_auc", None, _one(estimated_auc(scores, mu).value), round(float(scores.sum())), NAN, NAN)
+        yield Figure(
+            "outcome",
+            "estimated_auc",
+            None,
+            _one(estimated_auc(scores, mu).value),
+            round(float(scores.sum())),
+            NAN,
+            NAN,
+        )
     labelled, hits = layout.part(vector, "labelled")[:ordered], layout.part(vector, "labelled_positives")[:ordered]
     gap = positives_departure(hits.sum(), labelled, mu)
     yield Figure("outcome", "realised_minus_estimated", "label", _one(gap.delta), total, 0.0, 3 * _one(gap.se))
@@ -288,7 +362,9 @@ def _regression(layout: Layout, vector: Vector, baseline: Vector | None) -> Iter
     live = regression_metrics(metrics(vector))
     base = regression_metrics(metrics(baseline)) if baseline is not None and layout.one(baseline, "outcomes") else None
     for name, attribute in (("mae", "mae"), ("rmse", "rmse"), ("bias", "bias"), ("r2", "r2")):
-        yield _estimate("outcome", name, getattr(live, attribute), getattr(base, attribute) if base is not None else None)
+        yield _estimate(
+            "outcome", name, getattr(live, attribute), getattr(base, attribute) if base is not None else None
+        )
 
 
 def _multiclass(reference: Reference, layout: Layout, vector: Vector, baseline: Vector | None) -> Iterator[Figure]:

@@ -40,7 +40,13 @@ class Checkpoint(msgspec.Struct):
 
 
 def pack_where(where: Where) -> str:
-    return SEPARATOR.join([where.version if where.version is not None else "\x00", where.stage, where.segment if where.segment is not None else "\x00"])
+    return SEPARATOR.join(
+        [
+            where.version if where.version is not None else "\x00",
+            where.stage,
+            where.segment if where.segment is not None else "\x00",
+        ]
+    )
 
 
 def unpack_where(parts: Sequence[str]) -> Where:
@@ -103,7 +109,9 @@ class Judge:
         """Nothing: a judge holds its models whole."""
         return {}
 
-    def fold(self, source: str, records: Sequence[Record], found: Mapping[str, Mapping[bytes, bytes]], now: float) -> Effects:
+    def fold(
+        self, source: str, records: Sequence[Record], found: Mapping[str, Mapping[bytes, bytes]], now: float
+    ) -> Effects:
         """Takes a batch of digests or changes in; the effects hold alerts, changed rows and what people read."""
         effects = Effects()
         alerts: list[Alert] = []
@@ -126,7 +134,9 @@ class Judge:
                 Send(self.config.kafka.topics.alerts, alert.incident_id.encode(), alert.model_dump_json().encode())
             )
         self._rows(effects)
-        effects.checkpoint = msgspec.msgpack.encode(Checkpoint(self.sources, self.clock, self.skipped, self.unreadable, self.silence.models))
+        effects.checkpoint = msgspec.msgpack.encode(
+            Checkpoint(self.sources, self.clock, self.skipped, self.unreadable, self.silence.models)
+        )
         effects.views.update(self.views.refresh(self.models, self._touched, self.clock, now))
         self._touched.clear()
         return effects
@@ -146,14 +156,21 @@ class Judge:
                 gone += [f"{prefix}{name}".encode() for name in removed]
             for axis, cohorts in (("c", judge.days), ("a", judge.arrivals)):
                 for where, day in cohorts.dirty:
-                    days[f"{model_id}{SEPARATOR}{pack_where(where)}{SEPARATOR}{axis}{day}".encode()] = cohorts.pack(where, day)
+                    days[f"{model_id}{SEPARATOR}{pack_where(where)}{SEPARATOR}{axis}{day}".encode()] = cohorts.pack(
+                        where, day
+                    )
                 cohorts.dirty.clear()
             states[model_id.encode()] = msgspec.msgpack.encode(judge.save())
             reference = self.book.find(model_id)
             if reference is not None and reference.learned and model_id not in self._learned:
                 references[model_id.encode()] = dump_reference(reference)
                 self._learned.add(model_id)
-        for table, rows in ((BLOCKS_TABLE, blocks), (DAYS_TABLE, days), (MODELS_TABLE, states), (REFERENCES_TABLE, references)):
+        for table, rows in (
+            (BLOCKS_TABLE, blocks),
+            (DAYS_TABLE, days),
+            (MODELS_TABLE, states),
+            (REFERENCES_TABLE, references),
+        ):
             if rows:
                 effects.writes[table] = rows
         if gone:
@@ -179,7 +196,9 @@ class Judge:
     def _time(self) -> float:
         """The least clock of the sources that are not idle. Idleness is by the observers' own stamps, so that a replay agrees."""
         latest = max(source.heard_at for source in self.sources.values())
-        heard = [source.clock for source in self.sources.values() if source.heard_at >= latest - self.config.panes.idle_after]
+        heard = [
+            source.clock for source in self.sources.values() if source.heard_at >= latest - self.config.panes.idle_after
+        ]
         return min(heard)
 
     def _move(self, clock: float) -> None:

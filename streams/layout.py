@@ -58,13 +58,30 @@ class Layout:
 
     def _counts(self) -> list[tuple[str, int]]:
         classes = len(self.classes) + 1  # the last is any class that the reference does not know
-        counts = [("rows", 1), *((name, 1) for name in JOIN_SLOTS), ("out_of_distribution", 1), ("extra", 1), ("collapse", COLLAPSE_SLOTS)]
+        counts = [
+            ("rows", 1),
+            *((name, 1) for name in JOIN_SLOTS),
+            ("out_of_distribution", 1),
+            ("extra", 1),
+            ("collapse", COLLAPSE_SLOTS),
+        ]
         if self.task == "binary":
-            counts += [("predicted_positive", 1), ("positives", SCORE_BINS), ("negatives", SCORE_BINS), ("confusion", 4)]
+            counts += [
+                ("predicted_positive", 1),
+                ("positives", SCORE_BINS),
+                ("negatives", SCORE_BINS),
+                ("confusion", 4),
+            ]
             counts += [("calibration_rows", CALIBRATION_BINS), ("calibration_positives", CALIBRATION_BINS)]
         elif self.task == "multiclass":
             counts += [("predicted", classes), ("confusion", classes * classes)]
-        counts += [("latency", LATENCY_BINS), ("delay", DELAY_BINS), ("latency_rows", 1), ("entropy_rows", 1), ("confidence_rows", 1)]
+        counts += [
+            ("latency", LATENCY_BINS),
+            ("delay", DELAY_BINS),
+            ("latency_rows", 1),
+            ("entropy_rows", 1),
+            ("confidence_rows", 1),
+        ]
         counts += [(f"value_rows:{name}", 1) for name in self.business]
         if self.score_codes:
             counts.append(("score", self.score_codes))
@@ -75,7 +92,14 @@ class Layout:
         return counts
 
     def _sums(self) -> list[tuple[str, int]]:
-        sums = [("score_sum", 1), ("score_squares", 1), ("latency_sum", 1), ("entropy_sum", 1), ("entropy_squares", 1), ("confidence_sum", 1)]
+        sums = [
+            ("score_sum", 1),
+            ("score_squares", 1),
+            ("latency_sum", 1),
+            ("entropy_sum", 1),
+            ("entropy_squares", 1),
+            ("confidence_sum", 1),
+        ]
         if self.task == "regression":
             sums += [(name, 1) for name in ("error", "absolute_error", "squared_error", "truth", "truth_squares")]
         else:

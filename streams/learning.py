@@ -31,7 +31,9 @@ def learn(rows: Sequence[LearningRow], before: Reference, model: Model) -> tuple
     if before.task == "multiclass":
         classes = sorted({name for row in rows if isinstance(row.score, Mapping) for name in row.score})
         for cls in classes:
-            columns[CLASS_PREFIX + cls] = [row.score.get(cls, 0.0) if isinstance(row.score, Mapping) else None for row in rows]
+            columns[CLASS_PREFIX + cls] = [
+                row.score.get(cls, 0.0) if isinstance(row.score, Mapping) else None for row in rows
+            ]
     else:
         columns["score"] = [row.score for row in rows]
     segments = [dict(pair.partition("=")[::2] for pair in row.segments) for row in rows]
@@ -39,11 +41,18 @@ def learn(rows: Sequence[LearningRow], before: Reference, model: Model) -> tuple
         columns[SEGMENT_PREFIX + name] = [row.get(name) for row in segments]
     try:
         reference = build_reference(
-            columns, task=before.task, threshold=model.threshold, business=model.business, source="first live rows", learned=True
+            columns,
+            task=before.task,
+            threshold=model.threshold,
+            business=model.business,
+            source="first live rows",
+            learned=True,
         )
     except (BadReference, DetectorError):
         return None, []
-    measured = measure(reference, [row.score for row in rows], [None] * len(rows), [row.features for row in rows], model.threshold)
+    measured = measure(
+        reference, [row.score for row in rows], [None] * len(rows), [row.features for row in rows], model.threshold
+    )
     tally = Tally(reference.layout)
     layout = reference.layout
     everything = np.arange(len(rows))

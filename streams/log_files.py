@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -52,8 +53,9 @@ def read_log(path: Path, now: float, progress: Callable[[int], None] | None = No
 
 def _lines(path: Path, progress: Callable[[int], None] | None) -> Iterator[bytes]:
     try:
-        with path.open("rb") as raw:
-            stream: IO[bytes] = gzip.open(raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
+        with ExitStack() as stack:
+            raw = stack.enter_context(path.open("rb"))
+            stream: Iterable[bytes] = stack.enter_context(gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
             told = 0
             for number, line in enumerate(stream):
                 text = line.strip()
@@ -73,7 +75,9 @@ def _parquet(path: Path) -> Iterator[bytes]:
     try:
         import pyarrow.parquet as parquet
     except ImportError:
-        raise LogError(f"{path} is Parquet: install it with `pip install 'leadline[parquet]'`, or give JSON Lines") from None
+        raise LogError(
+            f"{path} is Parquet: install it with `pip install 'leadline[parquet]'`, or give JSON Lines"
+        ) from None
     encode = msgspec.json.Encoder(enc_hook=_plain).encode
     with parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=4096):

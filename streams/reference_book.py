@@ -28,7 +28,13 @@ class ReferenceBook:
     def _read(self, model_id: str, path: Path) -> Reference:
         model = self.config.model_for(model_id)
         try:
-            return read_reference(path, task=model.task, positive_label=model.positive_label, threshold=model.threshold, business=model.business)
+            return read_reference(
+                path,
+                task=model.task,
+                positive_label=model.positive_label,
+                threshold=model.threshold,
+                business=model.business,
+            )
         except (BadReference, OSError) as error:
             raise ConfigError(f"models.{model_id}.reference: {error}") from None
 

@@ -46,7 +46,9 @@ def read_reference(
 ) -> Reference:
     """A built reference (`.json`), or training rows (`.csv`, `.csv.gz`, `.parquet`). BadReference says what is wrong."""
     if not path.exists():
-        raise BadReference(f"{path} does not exist; give the JSON of `leadline reference build`, or CSV or Parquet of training rows")
+        raise BadReference(
+            f"{path} does not exist; give the JSON of `leadline reference build`, or CSV or Parquet of training rows"
+        )
     if ".json" in path.suffixes:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         return load_reference(data, str(path))
@@ -62,7 +64,9 @@ def read_table(path: Path) -> dict[str, list[Any]]:
         try:
             import pyarrow.parquet as parquet
         except ImportError:
-            raise BadReference(f"{path} is Parquet: install it with `pip install 'leadline[parquet]'`, or give CSV") from None
+            raise BadReference(
+                f"{path} is Parquet: install it with `pip install 'leadline[parquet]'`, or give CSV"
+            ) from None
         table: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
         return table
     raw = path.read_bytes()
@@ -77,7 +81,9 @@ def read_table(path: Path) -> dict[str, list[Any]]:
     body = [row for row in rows if row]
     short = next((number for number, row in enumerate(body, 2) if len(row) != len(header)), None)
     if short is not None:
-        raise BadReference(f"{path}, line {short}: {len(body[short - 2])} cells, but the header names {len(header)} columns")
+        raise BadReference(
+            f"{path}, line {short}: {len(body[short - 2])} cells, but the header names {len(header)} columns"
+        )
     cells = list(zip(*body, strict=True)) if body else [()] * len(header)
     return {name: _typed(column) for name, column in zip(header, cells, strict=True)}
 
@@ -119,7 +125,9 @@ def build_reference(
     names = [
         name
         for name in columns
-        if name not in RESERVED and not name.startswith((SEGMENT_PREFIX, CLASS_PREFIX, VALUE_PREFIX)) and name != "timestamp"
+        if name not in RESERVED
+        and not name.startswith((SEGMENT_PREFIX, CLASS_PREFIX, VALUE_PREFIX))
+        and name != "timestamp"
     ]
     features = [feature for name in names if (feature := _feature(name, columns[name])) is not None]
     numeric_scores = [value for value in scores if isinstance(value, float)]
@@ -129,10 +137,19 @@ def build_reference(
     else:
         score = numeric_feature("score", np.array(numeric_scores)) if numeric_scores else None
     classes = _classes(scores, labels) if found == "multiclass" else ()
-    reference = Reference(task=found, features=features, score=score, classes=classes, business=business, learned=learned, source=source)
+    reference = Reference(
+        task=found, features=features, score=score, classes=classes, business=business, learned=learned, source=source
+    )
     cells = _count(reference, columns, scores, labels, names, segments, positive_label, threshold)
     return Reference(
-        task=found, features=features, score=score, classes=classes, business=business, learned=learned, cells=cells, source=source
+        task=found,
+        features=features,
+        score=score,
+        classes=classes,
+        business=business,
+        learned=learned,
+        cells=cells,
+        source=source,
     )
 
 
@@ -173,7 +190,9 @@ def _count(
     threshold: float,
 ) -> dict[str | None, Vector]:
     n = len(next(iter(columns.values())))
-    rows = [dict(zip(names, values, strict=True)) for values in zip(*(columns[name] for name in names), strict=True)] or [{}] * n
+    rows = [
+        dict(zip(names, values, strict=True)) for values in zip(*(columns[name] for name in names), strict=True)
+    ] or [{}] * n
     missing: Any = {} if reference.task == "multiclass" else float("nan")
     given = [value if value is not None else missing for value in scores] if len(scores) else [missing] * n
     measured = measure(reference, given, columns.get("prediction") or [None] * n, rows, threshold)
@@ -213,7 +232,9 @@ def _count(
         for text in sorted(frequency, key=lambda item: (-frequency[item], item))[:MAX_SEGMENTS]:
             keys[[other == text for other in texts], at] = len(found)
             found.append(f"{segment}={text}")
-    return {segment: _dense(reference, sparse) for segment, sparse in zip(found, tally.fold(keys, len(found)), strict=True)}
+    return {
+        segment: _dense(reference, sparse) for segment, sparse in zip(found, tally.fold(keys, len(found)), strict=True)
+    }
 
 
 def _dense(reference: Reference, sparse: Sparse) -> Vector:
@@ -229,7 +250,9 @@ def _numbers(values: Sequence[Any] | None) -> np.ndarray | None:
     return np.array([float(value) if isinstance(value, int | float) else np.nan for value in values])
 
 
-def read_labels(reference: Reference, labels: Sequence[ClassValue | None], positive_label: ClassValue | None) -> np.ndarray:
+def read_labels(
+    reference: Reference, labels: Sequence[ClassValue | None], positive_label: ClassValue | None
+) -> np.ndarray:
     """Labels as numbers of the reference's task: 0 or 1, a class index, or a value; NaN for what is none."""
     if reference.task == "binary":
         if positive_label is None and set(map(type, labels)) == {float}:

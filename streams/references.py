@@ -203,11 +203,22 @@ def dump_reference(reference: Reference) -> bytes:
             file.edges = list(feature.bins.edges)
             changes: list[int] = np.flatnonzero(np.diff(feature.groups[: feature.bins.ordered])).tolist()
             file.coarse_edges = [feature.bins.edges[at] for at in changes]
-            file.mean, file.standard_deviation, file.low, file.high = feature.center, feature.scale, feature.low, feature.high
+            file.mean, file.standard_deviation, file.low, file.high = (
+                feature.center,
+                feature.scale,
+                feature.low,
+                feature.high,
+            )
         else:
-            file.categories, file.rarer_categories, file.complete = list(feature.bins.top), list(feature.bins.rest), feature.bins.complete
+            file.categories, file.rarer_categories, file.complete = (
+                list(feature.bins.top),
+                list(feature.bins.rest),
+                feature.bins.complete,
+            )
         if everything is not None:
-            coarse = np.bincount(feature.groups, weights=layout.part(everything, section), minlength=feature.group_count)
+            coarse = np.bincount(
+                feature.groups, weights=layout.part(everything, section), minlength=feature.group_count
+            )
             file.counts = {label: int(n) for label, n in zip(feature.group_labels, coarse, strict=True)}
         return file
 
@@ -223,7 +234,11 @@ def dump_reference(reference: Reference) -> bytes:
         learned=reference.learned,
         cells={
             segment or ALL: {
-                name: [float(at) for pair in zip(np.flatnonzero(part), part[np.flatnonzero(part)], strict=True) for at in pair]
+                name: [
+                    float(at)
+                    for pair in zip(np.flatnonzero(part), part[np.flatnonzero(part)], strict=True)
+                    for at in pair
+                ]
                 for name in layout.slots
                 if (part := layout.part(vector, name)).any()
             }
@@ -239,9 +254,13 @@ def load_reference(data: bytes, where: str = "reference") -> Reference:
     try:
         file = msgspec.json.decode(data, type=_ReferenceFile)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadReference(f"{where} is no reference of Leadline: {error}; build one with `leadline reference build`") from None
+        raise BadReference(
+            f"{where} is no reference of Leadline: {error}; build one with `leadline reference build`"
+        ) from None
     if file.version != REFERENCE_VERSION:
-        raise BadReference(f"{where} has version {file.version}, this Leadline reads {REFERENCE_VERSION}; build it again")
+        raise BadReference(
+            f"{where} has version {file.version}, this Leadline reads {REFERENCE_VERSION}; build it again"
+        )
 
     def feature(entry: _FeatureFile) -> Feature:
         if entry.kind == "categorical":
@@ -275,7 +294,9 @@ def load_reference(data: bytes, where: str = "reference") -> Reference:
         vector = np.zeros(layout.size)
         for name, pairs in sections.items():
             if name not in layout.slots:
-                raise BadReference(f"{where}: cell {segment or 'all'!r} has an unknown section {name!r}; build it again")
+                raise BadReference(
+                    f"{where}: cell {segment or 'all'!r} has an unknown section {name!r}; build it again"
+                )
             vector[layout.offset(name) + np.asarray(pairs[0::2], dtype=np.int64)] = pairs[1::2]
         cells[segment or None] = vector
     reference = build(cells)

@@ -52,7 +52,11 @@ def _model(judge: ModelJudge) -> dict[str, Any]:
         "model_id": judge.model_id,
         "task": reference.task,
         "versions": judge.versions,
-        "baseline": "none" if not reference.features and reference.learned else "learned" if reference.learned else "reference",
+        "baseline": "none"
+        if not reference.features and reference.learned
+        else "learned"
+        if reference.learned
+        else "reference",
         "reference_fingerprint": reference.fingerprint,
         "reference_rows": reference.rows,
         "features": [feature.name for feature in reference.features],
@@ -65,7 +69,7 @@ def figure_rows(judge: ModelJudge) -> Iterator[dict[str, Any]]:
     only = judge.serving[0] if len(judge.serving) == 1 else None
     for axis, cohorts in (("cohort", judge.days), ("arrival", judge.arrivals)):
         days: dict[Where, list[int]] = {}
-        for where, day in cohorts.keys():
+        for where, day in cohorts.cells():
             days.setdefault(where, []).append(day)
         for where, known in days.items():
             # One serving version alone is the same as all: its rows are written beside them.
@@ -74,7 +78,11 @@ def figure_rows(judge: ModelJudge) -> Iterator[dict[str, Any]]:
             windows: list[tuple[float | None, float | None, np.ndarray]] = [(None, None, cohorts.total(where))]
             windows += [(float(day * DAY_S), float((day + 1) * DAY_S), cohorts.day(where, day)) for day in known]
             for start, end, vector in windows:
-                rows = [figure for figure in figures(judge.reference, vector, baseline) if axis == "cohort" or figure.layer == "outcome" and figure.signal != "label_coverage"]
+                rows = [
+                    figure
+                    for figure in figures(judge.reference, vector, baseline)
+                    if axis == "cohort" or (figure.layer == "outcome" and figure.signal != "label_coverage")
+                ]
                 for version in versions:
                     for figure in rows:
                         yield _row(judge.model_id, version, where, axis, start, end, figure)

@@ -52,7 +52,11 @@ class Views:
                 "task": reference.task,
                 "versions": ",".join(judge.versions),
                 "clock": repr(clock),
-                "baseline": "learning" if judge.book.is_learning(judge.model_id) else "learned" if reference.learned else "reference",
+                "baseline": "learning"
+                if judge.book.is_learning(judge.model_id)
+                else "learned"
+                if reference.learned
+                else "reference",
                 "reference_fingerprint": reference.fingerprint,
                 "reference_rows": str(reference.rows),
                 "open_incidents": str(len(judge.incidents)),
@@ -60,7 +64,8 @@ class Views:
             },
             f"{base}:signals": self._signals(judge),
             f"{base}:incidents": {
-                incident.id: _json(incident_row(incident)) for incident in [*judge.resolved[-HISTORY:], *judge.incidents]
+                incident.id: _json(incident_row(incident))
+                for incident in [*judge.resolved[-HISTORY:], *judge.incidents]
             }
             or None,
         }
@@ -77,13 +82,22 @@ class Views:
             vector, start = recent
             longest = spans.recent(judge.closed, judge.rules.minimum_rows, judge.rules.minimum_rows)
             baseline = judge.reference.cell(where.segment)
-            firing = {(row.where, row.signal, row.subject): incident for incident in judge.incidents for row in incident.evidence}
-            for layers, source, first in ((("data", "model"), vector, start), (("outcome",), longest[0] if longest else None, longest[1] if longest else 0)):
+            firing = {
+                (row.where, row.signal, row.subject): incident
+                for incident in judge.incidents
+                for row in incident.evidence
+            }
+            for layers, source, first in (
+                (("data", "model"), vector, start),
+                (("outcome",), longest[0] if longest else None, longest[1] if longest else 0),
+            ):
                 if source is None:
                     continue
                 for figure in figures(judge.reference, source, baseline):
                     if figure.layer in layers:
-                        name = "|".join([where.version or "*", where.segment or "*", figure.signal, figure.subject or "*"])
+                        name = "|".join(
+                            [where.version or "*", where.segment or "*", figure.signal, figure.subject or "*"]
+                        )
                         incident = firing.get((where, figure.signal, figure.subject))
                         shown[name] = _json(self._signal(figure, incident, judge, first))
         return shown or None

@@ -83,7 +83,10 @@ def play(show: Step, folder: Path | None = None, seed: int = 7, rate: float = 30
         settings = configuration(str(reference), embedded.bootstrap_servers, embedded.redis_url)
         settings["sinks"] = [{"kind": "jsonl", "path": str(alerts_file)}]
         config.write_text(yaml.safe_dump(settings), encoding="utf-8")
-        parts = [_Part(stack, name, [sys.executable, "-m", "leadline.cli", name, "-c", str(config)], place) for name in ("run", "deliver")]
+        parts = [
+            _Part(stack, name, [sys.executable, "-m", "leadline.cli", name, "-c", str(config)], place)
+            for name in ("run", "deliver")
+        ]
         reader = _Reader(embedded.redis_url, alerts_file)
         stack.callback(reader.close)
         state.stage = "waiting for the worker"
@@ -99,7 +102,9 @@ def play(show: Step, folder: Path | None = None, seed: int = 7, rate: float = 30
     return state
 
 
-def _perform(service: Service, publisher: Publisher, reader: _Reader, parts: Sequence[_Part], show: Step, state: State) -> None:
+def _perform(
+    service: Service, publisher: Publisher, reader: _Reader, parts: Sequence[_Part], show: Step, state: State
+) -> None:
     failures = [act.failure for act in state.acts]
     end, at = service.began + state.length_s, service.began
     while at < end:
@@ -147,7 +152,11 @@ class _Part:
         self.log = place / f"{name}.log"
         output = stack.enter_context(self.log.open("wb"))
         self.process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         stack.callback(self.stop)
 

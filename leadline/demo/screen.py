@@ -38,7 +38,11 @@ def _traffic(state: State) -> Panel:
     failing = next((act.failure.title for act in state.acts if act.failure.start <= now < act.failure.stop), None)
     text = Text.assemble(
         f"{state.published:,} predictions, {state.labels:,} labels published, {state.joined:,} joined   ",
-        ("injected now: " + failing, "bold red") if failing else ("all is well in the hospital", "green") if state.began else (state.stage + " …", "cyan"),
+        ("injected now: " + failing, "bold red")
+        if failing
+        else ("all is well in the hospital", "green")
+        if state.began
+        else (state.stage + " …", "cyan"),
     )
     parts: list[Text | ProgressBar] = [text]
     if state.length_s:
@@ -48,7 +52,14 @@ def _traffic(state: State) -> Panel:
 
 def _signals(state: State) -> Table:
     table = Table(title="Signals, as in Redis", title_justify="left", expand=True)
-    for name, justify in (("signal", "left"), ("version", "left"), ("value", "right"), ("reference", "right"), ("rows", "right"), ("verdict", "left")):
+    for name, justify in (
+        ("signal", "left"),
+        ("version", "left"),
+        ("value", "right"),
+        ("reference", "right"),
+        ("rows", "right"),
+        ("verdict", "left"),
+    ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for version, segment, signal, subject in SHOWN:
         row = state.signals.get("|".join((version, segment, signal, subject)))
@@ -73,9 +84,18 @@ def _incidents(state: State) -> Table:
     for name in ("at", "life", "incident", "since"):
         table.add_column(name)
     for alert in state.alerts[-8:]:
-        style = "red" if alert.severity == "critical" and alert.life != "resolved" else "green" if alert.life == "resolved" else "yellow"
+        style = (
+            "red"
+            if alert.severity == "critical" and alert.life != "resolved"
+            else "green"
+            if alert.life == "resolved"
+            else "yellow"
+        )
         table.add_row(
-            f"{alert.raised_at - state.began:5.1f} s", Text(alert.life, style=style), alert.title, f"{alert.onset_at - state.began:5.1f} s"
+            f"{alert.raised_at - state.began:5.1f} s",
+            Text(alert.life, style=style),
+            alert.title,
+            f"{alert.onset_at - state.began:5.1f} s",
         )
     return table
 
@@ -83,12 +103,20 @@ def _incidents(state: State) -> Table:
 def ending(console: Console, state: State, outcomes: Sequence[Outcome], before: Sequence[Alert]) -> bool:
     """The closing table. True if every failure was reported and nothing before the first."""
     table = Table(title="What was injected, and what Leadline said")
-    for name, justify in (("failure", "left"), ("injected", "right"), ("alert", "right"), ("after", "right"), ("what it said", "left")):
+    for name, justify in (
+        ("failure", "left"),
+        ("injected", "right"),
+        ("alert", "right"),
+        ("after", "right"),
+        ("what it said", "left"),
+    ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for outcome in outcomes:
         failure, alert = outcome.act.failure, outcome.alert
         if alert is None:
-            table.add_row(failure.title, f"{failure.start - state.began:.1f} s", "-", Text("not reported", style="bold red"), "")
+            table.add_row(
+                failure.title, f"{failure.start - state.began:.1f} s", "-", Text("not reported", style="bold red"), ""
+            )
             continue
         table.add_row(
             failure.title,
@@ -99,12 +127,19 @@ def ending(console: Console, state: State, outcomes: Sequence[Outcome], before: 
         )
     console.print(table)
     if before:
-        console.print(f"[bold red]{len(before)} alert(s) before the first failure:[/] " + "; ".join(alert.title for alert in before))
+        console.print(
+            f"[bold red]{len(before)} alert(s) before the first failure:[/] "
+            + "; ".join(alert.title for alert in before)
+        )
     if state.dropped:
         console.print(f"[bold red]{state.dropped} events were dropped by the publisher[/]")
     told = all(outcome.alert is not None for outcome in outcomes)
     good = told and not before and not state.dropped
-    console.print("[bold green]Every failure was reported, and nothing before the first.[/]" if good else "[bold red]The demo failed: see above.[/]")
+    console.print(
+        "[bold green]Every failure was reported, and nothing before the first.[/]"
+        if good
+        else "[bold red]The demo failed: see above.[/]"
+    )
     return good
 
 
