@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from leadline.cli import backtest, deliver, doctor, reference, request, run, status, topics, version
+from leadline.cli import backtest, deliver, demo, doctor, reference, request, run, status, topics, version
 
 app = typer.Typer(
     name="leadline",
@@ -14,6 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # its tracebacks show locals, and locals hold secrets
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("deliver")(deliver.deliver)
 app.command("status")(status.status)
