@@ -1,4 +1,4 @@
-"""The whole way in one process: the user's configuration as a worker's settings, its cores, its topics.
+"""The whole way in one process: the user's configuration as a worker's settings, and its cores.
 
 `run` is the life of a worker on the configured broker and Redis; `streams.run_embedded` brings both along.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from leadline.config import Config
+from streams.configured_topics import MAX_DIGEST_BYTES, check_present
 from streams.factories import JudgeFactory, ObserveFactory
 from streams.gap_alert import gap_alert
 from streams.learned import LearnedBaselines
@@ -19,36 +20,13 @@ from streams.reference_book import ReferenceBook
 from streams.settings import Topics, WorkerSettings
 from streams.stage import Effects, Record, Send, Stage, StageFactory
 from streams.tables import Kind
-from streams.topic_plan import MIB, TopicSpec, plan_topics
-from streams.topics import TopicMissing, admin_client, describe_partitions
+from streams.topics import admin_client, describe_partitions
 from streams.worker import run_worker
 
 log = logging.getLogger(__name__)
 
-MAX_DIGEST_BYTES = 8 * MIB
 IDLE_FOLD_S = 2.5  # a little more than the views' own pause, so that what the last batch changed is shown
 BOTH: frozenset[Kind] = frozenset({"observe", "judge"})
-
-
-def topic_specs(config: Config) -> tuple[TopicSpec, ...]:
-    """All topics of an installation: the six, and the one for alerts that a sink refused."""
-    kafka = config.kafka
-    planned = plan_topics(
-        kafka.topics,
-        source_partitions=kafka.partitions,
-        digest_partitions=kafka.partitions,
-        replication=kafka.replication_factor,
-        max_message_bytes=max(kafka.max_message_bytes, MIB),
-        max_digest_bytes=MAX_DIGEST_BYTES,
-    )
-    alerts = next(spec for spec in planned if spec.name == kafka.topics.alerts)
-    undelivered = TopicSpec(
-        name=f"{kafka.topics.alerts}.undelivered",
-        partitions=1,
-        replication=alerts.replication,
-        settings=alerts.settings,
-    )
-    return (*planned, undelivered)
 
 
 def worker_settings(
@@ -82,8 +60,6 @@ def worker_settings(
     )
     if worker_id is None:
         return settings
-    from dataclasses import replace
-
     return replace(settings, worker_id=worker_id)
 
 
@@ -119,13 +95,6 @@ class _Quiet:
         if not records and not (effects.views or effects.sends or effects.writes or effects.removes):
             return Effects()
         return effects
-
-
-def check_present(config: Config, found: Mapping[str, int]) -> None:
-    """`TopicMissing` unless every topic exists. Counts may differ from the configuration's, which are for creating."""
-    missing = [spec.name for spec in topic_specs(config) if spec.name not in found]
-    if missing:
-        raise TopicMissing(f"missing: {', '.join(missing)}; create them with: leadline topics create")
 
 
 class GapTold:

@@ -17,11 +17,12 @@ from pydantic import SecretStr
 
 from leadline.config import Config
 from streams.child import GUARD
+from streams.configured_topics import topic_specs
 from streams.embedded import Embedded
 from streams.embedded_errors import EmbeddedDataLost, EmbeddedError
 from streams.embedded_watch import EmbeddedWatch
 from streams.owner import DataGap
-from streams.run import GapTold, run, topic_specs
+from streams.run import GapTold, run
 from streams.stage import Send
 from streams.topic_plan import partition_counts
 

@@ -8,10 +8,8 @@ from typing import Literal
 
 from leadline.config import Config
 from sinks.registry import SinkConfigError, parse_sinks
+from streams.configured_topics import topic_specs
 from streams.redis_client import shown
-from streams.reference_files import read_reference
-from streams.references import BadReference
-from streams.run import topic_specs
 from streams.store import Store, open_store
 from streams.tables import StoreError
 from streams.topics import (
@@ -55,9 +53,14 @@ def examine(config: Config) -> list[Finding]:
 
 def references(config: Config) -> Iterator[Finding]:
     """Every configured reference, read as the worker reads it."""
-    for model_id, model in config.models.items():
-        if model.reference is None:
-            continue
+    named = {model_id: model for model_id, model in config.models.items() if model.reference is not None}
+    if not named:
+        return
+    from streams.reference_files import read_reference
+    from streams.references import BadReference
+
+    for model_id, model in named.items():
+        assert model.reference is not None  # chosen by it
         try:
             found = read_reference(
                 model.reference,
