@@ -1,4 +1,4 @@
-"""A made-up log of one partition, the plainest possible account of what it means, and a store to run the observer on."""
+"""A made-up log of one partition, the plainest possible account of what it means, and a store to run on."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def configuration(**join: Any) -> Config:
     return Config(join=chosen.model_copy(update=join), models={"m": Model(), "*": Model(learn_rows=100)})
 
 
-# -- logs ----------------------------------------------------------------------------------------------------------------------
+# -- logs ---------------------------------------------------------------------------------------------------------------
 
 DELAYS = (-TOLERANCE - 0.25, -TOLERANCE, -1.0, 0.0, 3.5, 600.0, WINDOW, WINDOW + 0.25, 2 * WINDOW)
 LABELS: tuple[Any, ...] = (True, False, 1, 0, "yes", "no", "maybe", 0.5)
@@ -102,7 +102,7 @@ def label(number: int, when: float, value: Any) -> Event:
 
 
 def random_log(seed: int, requests: int) -> list[Event]:
-    """Predictions with labels early, late, repeated, corrected, too early, for nobody; duplicates; in any order of arrival."""
+    """Predictions with labels early, late, repeated, corrected, too early, for nobody; duplicates; in any order."""
     rng = random.Random(seed)
     arriving: list[tuple[float, int, Event]] = []
     for number in range(requests):
@@ -120,7 +120,7 @@ def random_log(seed: int, requests: int) -> list[Event]:
     return [event for _, _, event in sorted(arriving, key=lambda item: item[:2])]
 
 
-# -- the oracle ----------------------------------------------------------------------------------------------------------------
+# -- the oracle ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -270,7 +270,7 @@ class Oracle:
                 self._slot(body, f"labelled_positives+{code}", sign)
 
     def states(self) -> Counter[str]:
-        """Each request in one state; what is pending and what is expired is a matter of the clock, so they are one here."""
+        """Each request in one state; what is pending and what is expired is for the clock to say: one here."""
         states: Counter[str] = Counter()
         for request in self.requests.values():
             if request.prediction is None:
@@ -282,7 +282,7 @@ class Oracle:
         return states
 
 
-# -- running the observer ------------------------------------------------------------------------------------------------------
+# -- running the observer -----------------------------------------------------------------------------------------------
 
 SECTIONS_NOT_TOLD = (
     "collapse",
@@ -353,7 +353,7 @@ class Run:
         """The whole log, cut at random into batches of one source each."""
         offsets: Counter[str] = Counter()
         parts: list[tuple[str, list[Record]]] = []
-        together = 1
+        together, size = 1, 1
         for at, event in enumerate(events):
             if not parts or parts[-1][0] != event.source or len(parts[-1][1]) >= size:
                 if len(parts) >= together:

@@ -51,7 +51,7 @@ def ran(events: list[Event], seed: int = 0, largest: int = 50, restart: float = 
     return run
 
 
-# -- histories -----------------------------------------------------------------------------------------------------------------
+# -- histories ----------------------------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -91,9 +91,12 @@ def test_a_batch_of_both_sources_says_what_single_events_say(events: list[Event]
     assert_same_states(run.observer.rows.rows, oracle)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_long_log_is_counted_exactly_with_a_cache_of_few_rows_and_many_restarts(seed: int) -> None:
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_long_log_is_counted_exactly_with_a_cache_of_few_rows_and_many_restarts(seed: int, shuffled: bool) -> None:
     events = random_log(seed, 900)
+    if shuffled:
+        random.Random(seed).shuffle(events)
     run = ran(events, seed, 120, 0.15, cache_rows=60)
     oracle = Oracle(KNOWN).read(events)
     assert_same(run, oracle)
@@ -118,7 +121,7 @@ def test_each_count_falls_into_the_same_pane_whatever_the_batches(seed: int) -> 
         assert all(np.allclose(found[where], expected[where], rtol=1e-9, atol=1e-9) for where in expected)
 
 
-# -- borders -------------------------------------------------------------------------------------------------------------------
+# -- borders ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -209,3 +212,11 @@ def test_one_stamp_far_ahead_moves_no_clock_and_three_in_a_row_do() -> None:
         run.batches([("predictions", [prediction(number, when, 2).record(number)])])
         clocks.append(run.observer.watermark.time)
     assert clocks == [T0, T0 + 1, T0 + 1, T0 + 2, T0 + 2, T0 + 2, T0 + 5000]
+
+
+def test_a_row_that_the_cache_held_when_it_was_asked_is_still_there_when_the_batch_is_counted() -> None:
+    events = [prediction(number, T0 + number * 3000.0, 2) for number in range(6)]
+    run = Run(configuration(cache_rows=3), KNOWN)
+    run.batches([("predictions", [event.record(offset) for offset, event in enumerate(events)])])
+    run.batches([("predictions", [events[0].record(6)])])
+    assert run.observer.counts == {"predictions": 6, "duplicate_predictions": 1}
