@@ -23,7 +23,11 @@ from streams.stage import Record
 Event = TypeVar("Event", Prediction, Label, Change)
 
 LATEST_PLAUSIBLE_S = 32_503_680_000.0  # the year 3000: above it a clock counts in a smaller unit than seconds
-UNITS = ((1e17, "timestamp_in_nanoseconds"), (1e14, "timestamp_in_microseconds"), (LATEST_PLAUSIBLE_S, "timestamp_in_milliseconds"))
+UNITS = (
+    (1e17, "timestamp_in_nanoseconds"),
+    (1e14, "timestamp_in_microseconds"),
+    (LATEST_PLAUSIBLE_S, "timestamp_in_milliseconds"),
+)
 LARGEST_INTEGER = 2**63
 CHUNK = 512  # records that are checked together; one bad one among them has them checked one by one
 COLON = ord(":")
@@ -48,7 +52,9 @@ class Decoded(NamedTuple, Generic[Event]):
     faults: list[Fault]
 
 
-_decoders: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in (Prediction, Label, Change)}
+_decoders: dict[type, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind) for kind in (Prediction, Label, Change)
+}
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
 
 
@@ -64,7 +70,9 @@ class _TooLarge(ValueError):
     pass
 
 
-def decode(kind: type[Event], records: Sequence[Record], *, max_bytes: int = 1_048_576, max_future_s: float = 300.0) -> Decoded[Event]:
+def decode(
+    kind: type[Event], records: Sequence[Record], *, max_bytes: int = 1_048_576, max_future_s: float = 300.0
+) -> Decoded[Event]:
     """Decodes records of one topic. A timestamp further than `max_future_s` past the broker's is a fault."""
     result: Decoded[Event] = Decoded([], [], [], [])
     for begin in range(0, len(records), CHUNK):
@@ -74,7 +82,9 @@ def decode(kind: type[Event], records: Sequence[Record], *, max_bytes: int = 1_0
     return result
 
 
-def _take_whole(kind: type[Event], records: Sequence[Record], max_bytes: int, max_future_s: float, result: Decoded[Event]) -> bool:
+def _take_whole(
+    kind: type[Event], records: Sequence[Record], max_bytes: int, max_future_s: float, result: Decoded[Event]
+) -> bool:
     """Takes a chunk in which nothing is odd; False, and nothing taken, where a record must be looked at on its own.
 
     No record can have fewer colons than it has keys, so where the sums over the chunk are equal each record's are.
@@ -127,7 +137,9 @@ def _other_keys(event: Prediction | Label | Change) -> int:
     return sum(map(len, maps))
 
 
-def _take_each(kind: type[Event], records: Sequence[Record], max_bytes: int, max_future_s: float, result: Decoded[Event]) -> None:
+def _take_each(
+    kind: type[Event], records: Sequence[Record], max_bytes: int, max_future_s: float, result: Decoded[Event]
+) -> None:
     """Takes records one by one and says what is wrong with each that is not taken."""
     read = _decoders[kind].decode
     fields = kind.__struct_fields__
@@ -138,7 +150,9 @@ def _take_each(kind: type[Event], records: Sequence[Record], max_bytes: int, max
             faults.append(Fault(record, "tombstone", "a message without a value"))
             continue
         if len(raw) > max_bytes:
-            faults.append(Fault(record, "oversized", f"{len(raw)} bytes, more than kafka.max_message_bytes = {max_bytes}"))
+            faults.append(
+                Fault(record, "oversized", f"{len(raw)} bytes, more than kafka.max_message_bytes = {max_bytes}")
+            )
             continue
         try:
             event = read(raw)
@@ -159,7 +173,13 @@ def _take_each(kind: type[Event], records: Sequence[Record], max_bytes: int, max
             spare = 1 if b"\\" in raw else spare - when.count(":")
             seconds = parse_rfc3339(when)
             if seconds is None:
-                faults.append(Fault(record, "timestamp_unreadable", f"{when[:64]!r} is neither epoch seconds nor RFC 3339 with an offset"))
+                faults.append(
+                    Fault(
+                        record,
+                        "timestamp_unreadable",
+                        f"{when[:64]!r} is neither epoch seconds nor RFC 3339 with an offset",
+                    )
+                )
                 continue
             when = seconds
         if spare:

@@ -27,36 +27,42 @@ class Gather:
         self.samples: list[DigestSample] = []
         self.learning: list[LearningRow] = []
         self.schema_seen: dict[str, dict[str, int]] = {}
-        self._combinations: list[Indices] = []
-        self._panes: list[Indices] = []
-        self._days: list[Indices] = []
-        self._rows = 0
+        self._groups: list[tuple[Indices, Indices, Indices]] = []
+        self._n_groups = 0
         self._cohorts: dict[int, list[int]] = {}
 
     def add_rows(self, combinations: Indices, panes: Indices, times: npt.NDArray[np.float64]) -> Indices:
-        """Numbers of new rows, for the tally; `times` are the predictions', epoch seconds."""
-        n = len(combinations)
-        self._combinations.append(combinations)
-        self._panes.append(panes)
-        self._days.append((times // DAY_S).astype(np.int64))
-        numbers = np.arange(self._rows, self._rows + n)
-        self._rows += n
-        return numbers
+        """The group of each new row, for the tally: rows of one group count for the same cells. `times` are the predictions', epoch seconds."""
+        if not len(combinations):
+            return combinations
+        days = (times // DAY_S).astype(np.int64)
+        first_pane, first_day = int(panes.min()), int(days.min())
+        pane_range, day_range = int(panes.max()) - first_pane + 1, int(days.max()) - first_day + 1
+        code = (combinations * pane_range + (panes - first_pane)) * day_range + (days - first_day)
+        distinct, group = distinct_codes(code)
+        when, day = np.divmod(distinct, day_range)
+        combination, pane = np.divmod(when, pane_range)
+        self._groups.append((combination, pane + first_pane, day + first_day))
+        group += self._n_groups
+        self._n_groups += len(distinct)
+        return group
 
-    def add_cohorts(self, times: npt.NDArray[np.float64], kind: int, signs: npt.NDArray[np.int64] | None = None) -> None:
+    def add_cohorts(
+        self, times: npt.NDArray[np.float64], kind: int, signs: npt.NDArray[np.int64] | None = None
+    ) -> None:
         """Predictions (0), joined (1) or late (2) by the quarter hour of the prediction."""
-        starts, inverse = np.unique((times // COHORT_S).astype(np.int64) * COHORT_S, return_inverse=True)
-        totals = np.bincount(inverse, weights=signs, minlength=len(starts))
-        for start, total in zip(starts.tolist(), totals.tolist(), strict=True):
+        numbers, inverse = distinct_codes((times // COHORT_S).astype(np.int64))
+        totals = np.bincount(inverse, weights=signs, minlength=len(numbers))
+        for start, total in zip((numbers * COHORT_S).tolist(), totals.tolist(), strict=True):
             self._cohorts.setdefault(start, [0, 0, 0])[kind] += int(total)
 
     def cells(self, combinations: Combinations) -> list[DigestCell]:
         """One sparse vector for each (cell, pane, day), in order of cell, pane and day."""
-        if not self._rows:
+        if not self._n_groups:
             return []
-        memberships = combinations.memberships[np.concatenate(self._combinations)]
+        of_group, panes, days = (np.concatenate(parts) for parts in zip(*self._groups, strict=True))
+        memberships = combinations.memberships[of_group]
         memberships = memberships[:, : max(int((memberships >= 0).sum(axis=1).max()), 1)]
-        panes, days = np.concatenate(self._panes), np.concatenate(self._days)
         first_pane, first_day = int(panes.min()), int(days.min())
         pane_range, day_range = int(panes.max()) - first_pane + 1, int(days.max()) - first_day + 1
         when = (panes - first_pane) * day_range + (days - first_day)
@@ -65,12 +71,16 @@ class Gather:
         keys = inverse.reshape(combined.shape)
         if len(distinct) and distinct[0] < 0:
             distinct, keys = distinct[1:], keys - 1
+        counts, sums = self.tally.parts(keys, len(distinct))
+        indices, numbers = counts.indices.tolist(), np.rint(counts.values).astype(np.int64).tolist()
+        sum_indices, amounts = sums.indices.tolist(), sums.values.tolist()
         cells = []
-        for code, sparse in zip(distinct.tolist(), self.tally.fold(keys, len(distinct)), strict=True):
+        at = sums_at = 0
+        for code, end, sums_end in zip(distinct.tolist(), counts.bounds[1:], sums.bounds[1:], strict=True):
             number, rest = divmod(code, pane_range * day_range)
             pane, day = divmod(rest, day_range)
             _, version, stage, segment = combinations.cells[number]
-            if len(sparse.indices) or len(sparse.sum_indices):
+            if end > at or sums_end > sums_at:
                 cells.append(
                     DigestCell(
                         version,
@@ -78,15 +88,18 @@ class Gather:
                         segment,
                         pane + first_pane,
                         day + first_day,
-                        sparse.indices.tolist(),
-                        sparse.counts.tolist(),
-                        sparse.sum_indices.tolist(),
-                        sparse.sums.tolist(),
+                        indices[at:end],
+                        numbers[at:end],
+                        sum_indices[sums_at:sums_end],
+                        amounts[sums_at:sums_end],
                     )
                 )
+            at, sums_at = end, sums_end
         return cells
 
-    def digests(self, combinations: Combinations, source: int, sequence: int, clock: float, sent_at: float) -> Iterator[Digest]:
+    def digests(
+        self, combinations: Combinations, source: int, sequence: int, clock: float, sent_at: float
+    ) -> Iterator[Digest]:
         """The batch's messages for this model, each of bounded size; what is no cell goes with the first."""
         cells = self.cells(combinations)
         first = True
@@ -106,6 +119,22 @@ class Gather:
             )
             sequence += 1
             first = False
+
+
+def distinct_codes(codes: Indices) -> tuple[Indices, Indices]:
+    """Ascending distinct codes and each code's place among them; without sorting where their range is small."""
+    low = int(codes.min())
+    span = int(codes.max()) - low + 1
+    if span > 4 * len(codes) + 1024:
+        distinct, inverse = np.unique(codes, return_inverse=True)
+        return distinct, inverse.reshape(codes.shape)
+    codes = codes - low
+    present = np.zeros(span, dtype=np.bool_)
+    present[codes] = True
+    distinct = np.flatnonzero(present)
+    place = np.empty(span, dtype=np.int64)
+    place[distinct] = np.arange(len(distinct))
+    return distinct + low, place[codes]
 
 
 def _split(cells: Sequence[DigestCell]) -> list[list[DigestCell]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -25,13 +27,17 @@ FALSE_WORDS = frozenset({"0", "false", "no", "f", "n", "negative"})
 
 @dataclass(slots=True)
 class Columns:
-    """Columns of n predictions. `predicted` is 0 or 1, a class index or a value; NaN where it cannot be read."""
+    """Columns of n predictions. `predicted` is 0 or 1, a class index or a value; NaN where it cannot be read.
+
+    `furthest` is the greatest |z| of each row.
+    """
 
     score: Floats
     predicted: Floats
     codes: npt.NDArray[np.uint8]
     score_codes: npt.NDArray[np.uint8] | None
     z: Floats
+    furthest: Floats
     absent: npt.NDArray[np.bool_]
     extra: npt.NDArray[np.bool_]
     class_scores: npt.NDArray[np.float32] | None
@@ -53,6 +59,11 @@ def measure(
         score = np.array([value if type(value) is float else _as_float(value) for value in scores], dtype=np.float64)
         predicted = _predicted(reference, score, predictions, threshold)
     codes, z, absent = _codes(reference, features)
+    furthest = np.abs(z.T).max(axis=0, initial=0.0)
+    if not furthest.max(initial=0.0) <= LARGEST_Z:
+        np.nan_to_num(z, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        np.clip(z, -LARGEST_Z, LARGEST_Z, out=z)
+        furthest = np.abs(z.T).max(axis=0)
     known = len(reference.features)
     if known:
         sizes = np.fromiter(map(len, features), np.int64, n)
@@ -60,7 +71,7 @@ def measure(
     else:
         extra = np.zeros(n, dtype=np.bool_)
     score_codes = reference.score.bins.assign(score) if reference.score is not None else None  # type: ignore[arg-type]
-    return Columns(score, predicted, codes, score_codes, z, absent, extra, class_scores)
+    return Columns(score, predicted, codes, score_codes, z, furthest, absent, extra, class_scores)
 
 
 def _as_float(value: Any) -> float:
@@ -71,34 +82,58 @@ def _codes(
     reference: Reference, features: Sequence[Mapping[str, FeatureValue]]
 ) -> tuple[npt.NDArray[np.uint8], Floats, npt.NDArray[np.bool_]]:
     n, known = len(features), reference.features
-    codes = np.empty((n, len(known)), dtype=np.uint8)
-    z = np.zeros((n, len(known)))
+    # A row of memory is a feature: they are binned and summed one by one.
+    codes = np.empty((len(known), n), dtype=np.uint8)
+    z = np.zeros((len(known), n))
     absent = np.zeros((n, len(known)), dtype=np.bool_)
     if not known or not n:
-        return codes, z, absent
+        return codes.T, z.T, absent
     names = [feature.name for feature in known]
     columns: Sequence[Sequence[FeatureValue]]
     try:
         # One C call a row; a row that lacks a feature falls back to the slower form below.
         rows = list(map(itemgetter(*names), features))
-        columns = list(zip(*rows, strict=True)) if len(names) > 1 else [rows]
     except KeyError:
         columns = [[row.get(name) for row in features] for name in names]
         for at, name in enumerate(names):
             absent[:, at] = [name not in row for row in features]
-    for at, feature in enumerate(known):
-        assigned, numbers = feature.assign(columns[at])
-        codes[:, at] = assigned
+    else:
+        numbers = _all_numbers(reference, rows)
         if numbers is not None:
-            z[:, at] = (numbers - feature.center) / feature.scale
-    np.nan_to_num(z, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-    np.clip(z, -LARGEST_Z, LARGEST_Z, out=z)
-    return codes, z, absent
+            for at, feature in enumerate(known):
+                codes[at] = feature.bins.assign(numbers[at])
+            np.subtract(numbers, reference.centers[:, None], out=z)
+            z /= reference.scales[:, None]
+            return codes.T, z.T, absent
+        columns = list(zip(*rows, strict=True)) if len(names) > 1 else [rows]
+    for at, feature in enumerate(known):
+        assigned, values = feature.assign(columns[at])
+        codes[at] = assigned
+        if values is not None:
+            z[at] = (values - feature.center) / feature.scale
+    return codes.T, z.T, absent
 
 
-def _predicted(reference: Reference, score: Floats, predictions: Sequence[ClassValue | None], threshold: float) -> Floats:
+def _all_numbers(reference: Reference, rows: Sequence[Any]) -> Floats | None:
+    """[features, n] where every feature is numeric and every value a finite number; `struct` takes neither text nor null for one."""
+    if any(feature.kind != "numeric" for feature in reference.features):
+        return None
+    flat = list(chain.from_iterable(rows)) if len(reference.features) > 1 else rows
+    try:
+        packed = struct.pack(f"{len(flat)}d", *flat)
+    except (struct.error, OverflowError):
+        return None
+    numbers = np.ascontiguousarray(np.frombuffer(packed, dtype=np.float64).reshape(len(rows), -1).T)
+    return numbers if np.isfinite(numbers).all() else None
+
+
+def _predicted(
+    reference: Reference, score: Floats, predictions: Sequence[ClassValue | None], threshold: float
+) -> Floats:
     if reference.task == "regression":
-        return np.array([score[at] if value is None else _as_float(value) for at, value in enumerate(predictions)], dtype=np.float64)
+        return np.array(
+            [score[at] if value is None else _as_float(value) for at, value in enumerate(predictions)], dtype=np.float64
+        )
     kinds = set(map(type, predictions))
     if kinds <= {float, bool}:
         given = np.array(predictions, dtype=np.float64)
@@ -106,7 +141,10 @@ def _predicted(reference: Reference, score: Floats, predictions: Sequence[ClassV
     by_score = (score >= threshold).astype(np.float64)
     if kinds == {type(None)}:
         return by_score
-    return np.array([by_score[at] if value is None else binary_class(value) for at, value in enumerate(predictions)], dtype=np.float64)
+    return np.array(
+        [by_score[at] if value is None else binary_class(value) for at, value in enumerate(predictions)],
+        dtype=np.float64,
+    )
 
 
 def binary_class(value: ClassValue, positive: ClassValue | None = None) -> float:
@@ -137,7 +175,10 @@ def _classes(
     """Top probability, predicted class, and [n, classes] float32 probabilities (0 for a class the map leaves out)."""
     classes = reference.classes
     table = np.array(
-        [[row.get(name, 0.0) for name in classes] if isinstance(row, Mapping) else [np.nan] * len(classes) for row in scores],
+        [
+            [row.get(name, 0.0) for name in classes] if isinstance(row, Mapping) else [np.nan] * len(classes)
+            for row in scores
+        ],
         dtype=np.float32,
     ).reshape(len(scores), len(classes))
     if not classes:
@@ -145,7 +186,9 @@ def _classes(
         return nothing, nothing, table
     top = np.where(np.isnan(table).all(axis=1), np.nan, table.max(axis=1, initial=0.0))
     best = np.argmax(np.nan_to_num(table), axis=1).astype(np.float64)
-    predicted = np.array([best[at] if value is None else class_index(reference, value) for at, value in enumerate(predictions)])
+    predicted = np.array(
+        [best[at] if value is None else class_index(reference, value) for at, value in enumerate(predictions)]
+    )
     return top.astype(np.float64), predicted, table
 
 

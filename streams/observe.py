@@ -58,7 +58,9 @@ class Order:
     def places(self, predictions: Sequence[Record], labels: Sequence[Record]) -> npt.NDArray[np.int64]:
         """Places of the records, predictions first."""
         return np.array(
-            [self.predictions[record.offset] for record in predictions] + [self.labels[record.offset] for record in labels], dtype=np.int64
+            [self.predictions[record.offset] for record in predictions]
+            + [self.labels[record.offset] for record in labels],
+            dtype=np.int64,
         )
 
 
@@ -98,7 +100,9 @@ class Observer:
         self.mappings: list[str] = state.mappings
         self.learned_rows: dict[str, int] = state.learned
         self.samplers = {name: Sampler(self._per_pane, *values) for name, values in state.samplers.items()}
-        self.rows = RequestRows(join.delay_window + join.kept_past_window + join.early_tolerance, join.cache_rows, state.buckets)
+        self.rows = RequestRows(
+            join.delay_window + join.kept_past_window + join.early_tolerance, join.cache_rows, state.buckets
+        )
         self.combinations = Combinations(config.panes.max_segment_values)
         for model_id in config.models:
             self._reserve(model_id)
@@ -126,7 +130,9 @@ class Observer:
         decoded = self._decode(source, records)
         return self.rows.missing(event.request_id for event in decoded.events)
 
-    def fold(self, source: str, records: Sequence[Record], found: Mapping[str, Mapping[bytes, bytes]], now: float) -> Effects:
+    def fold(
+        self, source: str, records: Sequence[Record], found: Mapping[str, Mapping[bytes, bytes]], now: float
+    ) -> Effects:
         """Takes a batch in; the effects hold its digests, rejected messages, rows and the checkpoint."""
         seen = self.observe({source: records}, found, now)
         effects = Effects(drops=seen.drops)
@@ -143,7 +149,9 @@ class Observer:
         effects.sends += [Send(topics.digests, b"", clock, partition) for partition in range(self.digest_partitions)]
         topic = topics.predictions if source == "predictions" else topics.labels
         for fault in seen.faults:
-            effects.sends.append(Send(topics.rejected, fault.record.key or b"", encode(self._rejected(fault, topic, now))))
+            effects.sends.append(
+                Send(topics.rejected, fault.record.key or b"", encode(self._rejected(fault, topic, now)))
+            )
         for record in seen.duplicates:
             fault = Fault(record, "duplicate", "this request id was counted before; the first prediction stands")
             effects.sends.append(Send(topics.rejected, record.key or b"", encode(self._rejected(fault, topic, now))))
@@ -179,7 +187,9 @@ class Observer:
     def _rejected(self, fault: Fault, topic: str, now: float) -> Rejected:
         value = fault.record.value or b""
         limit = self.config.rejected_original_bytes
-        return Rejected(fault.reason, fault.detail, topic, self.partition, fault.record.offset, now, value[:limit], len(value))
+        return Rejected(
+            fault.reason, fault.detail, topic, self.partition, fault.record.offset, now, value[:limit], len(value)
+        )
 
     # -- the core --------------------------------------------------------------------------------------------------------------
 
@@ -195,7 +205,11 @@ class Observer:
         return result
 
     def observe(
-        self, arrived: Mapping[str, Sequence[Record]], found: Mapping[str, Mapping[bytes, bytes]], now: float, order: Order | None = None
+        self,
+        arrived: Mapping[str, Sequence[Record]],
+        found: Mapping[str, Mapping[bytes, bytes]],
+        now: float,
+        order: Order | None = None,
     ) -> Observation:
         """Takes a batch in and says what it saw: records by source ("predictions", "labels").
 
@@ -206,6 +220,7 @@ class Observer:
         labels: Decoded[Label] = self._decode("labels", arrived.get("labels", ()))
         for source in arrived:
             self._decoded.pop(source, None)
+        self.rows.evict()
         if found:
             self.rows.take_found(found)
         seen = Observation(faults=[*predictions.faults, *labels.faults])
@@ -220,7 +235,9 @@ class Observer:
             visible[sequence] = self.watermark.advance(stamps[sequence])
         n = len(predictions.events)
         rows = self.rows.rows
-        known = {event.request_id for event in labels.events if event.request_id in rows} if places is not None else set()
+        known = (
+            {event.request_id for event in labels.events if event.request_id in rows} if places is not None else set()
+        )
         taken = self._predictions(predictions, visible[:n], seen, gathers) if n else {}
         if labels.events:
             came_first = []
@@ -230,12 +247,15 @@ class Observer:
         for fault in seen.faults:
             self.rejected[fault.reason] = self.rejected.get(fault.reason, 0) + 1
         for model_id in sorted(gathers):
-            digests = list(gathers[model_id].digests(self.combinations, self.partition, self.sequence + 1, self.watermark.time, now))
+            digests = list(
+                gathers[model_id].digests(
+                    self.combinations, self.partition, self.sequence + 1, self.watermark.time, now
+                )
+            )
             self.sequence += len(digests)
             seen.digests += digests
         seen.drops = self.rows.expire(self.watermark.time)
         # After the batch, never before it: `needed` has said which rows the cache holds, and they must still be there.
-        self.rows.evict()
         return seen
 
     def _gather(self, gathers: dict[str, Gather], model_id: str) -> Gather:
@@ -252,7 +272,11 @@ class Observer:
         return (visible // self.pane_s).astype(np.int64)
 
     def _predictions(
-        self, decoded: Decoded[Prediction], visible: npt.NDArray[np.float64], seen: Observation, gathers: dict[str, Gather]
+        self,
+        decoded: Decoded[Prediction],
+        visible: npt.NDArray[np.float64],
+        seen: Observation,
+        gathers: dict[str, Gather],
     ) -> dict[str, int]:
         """Takes them in; returns the positions of those that are no duplicates, by request id."""
         known = self.rows.rows
@@ -338,7 +362,13 @@ class Observer:
         if self.book.is_learning(model_id):
             self._learn(gather, events, times, panes)
         packed = pack_predictions(
-            times, columns.score, columns.predicted, combinations, columns.codes, self._mapping(reference.bins_fingerprint), columns.class_scores
+            times,
+            columns.score,
+            columns.predicted,
+            combinations,
+            columns.codes,
+            self._mapping(reference.bins_fingerprint),
+            columns.class_scores,
         )
         known, put = self.rows.rows, self.rows.put
         waiting: list[Arrival] = []
@@ -348,13 +378,18 @@ class Observer:
             put(name, row, time)
             if before is not None:
                 # The label came first: now it is judged as if it came with its prediction.
-                waiting += [Arrival(name, label.time, label.label, label.values, when, -1) for label in unpack_waiting(before)]
+                waiting += [
+                    Arrival(name, label.time, label.label, label.values, when, -1) for label in unpack_waiting(before)
+                ]
         assert n == len(packed)
         if waiting:
             ids = dict.fromkeys(arrival.request_id for arrival in waiting)
             self._count("early", len(ids))
             outcomes = Outcomes()
-            outcomes.events += [("early", known[name], when, 1) for name, when in {arrival.request_id: arrival.visible for arrival in waiting}.items()]
+            outcomes.events += [
+                ("early", known[name], when, 1)
+                for name, when in {arrival.request_id: arrival.visible for arrival in waiting}.items()
+            ]
             self.joiner.take(waiting, outcomes)
             self._outcomes(outcomes, gathers)
 
@@ -363,8 +398,7 @@ class Observer:
     ) -> dict[int, Fault]:
         """Positions of events with an integer beyond 64 bits. A float of that size is a value like any other."""
         suspects = np.abs(np.nan_to_num(columns.score, posinf=0, neginf=0)) >= LARGEST_INTEGER
-        if columns.z.size:
-            suspects = suspects | (np.abs(columns.z).max(axis=1) >= 1e5)
+        suspects |= columns.furthest >= 1e5
         at = np.flatnonzero(suspects).tolist()
         if not at:
             return {}
@@ -403,7 +437,11 @@ class Observer:
         reference = gather.reference
         if reference.task != "binary" and reference.score is None:
             return  # no range to map into before a baseline is learned
-        low, high = (0.0, 1.0) if reference.task != "regression" or reference.score is None else (reference.score.low, reference.score.high)
+        low, high = (
+            (0.0, 1.0)
+            if reference.task != "regression" or reference.score is None
+            else (reference.score.low, reference.score.high)
+        )
         finite = np.isfinite(values[chosen])
         chosen, order = chosen[finite], order[finite]
         groups: dict[tuple[str, str], list[int]] = {}
@@ -413,7 +451,14 @@ class Observer:
         for (version, stage), members in groups.items():
             picked = chosen[members]
             gather.samples.append(
-                DigestSample(version, stage, stream, times[picked].tolist(), order[members].tolist(), to_levels(values[picked], low, high))
+                DigestSample(
+                    version,
+                    stage,
+                    stream,
+                    times[picked].tolist(),
+                    order[members].tolist(),
+                    to_levels(values[picked], low, high),
+                )
             )
 
     def _schema(self, gather: Gather, events: Sequence[Prediction]) -> None:
@@ -455,7 +500,10 @@ class Observer:
 
     @staticmethod
     def _came_first(
-        taken: Mapping[str, int], labels: Decoded[Label], places: npt.NDArray[np.int64], visible: npt.NDArray[np.float64]
+        taken: Mapping[str, int],
+        labels: Decoded[Label],
+        places: npt.NDArray[np.int64],
+        visible: npt.NDArray[np.float64],
     ) -> list[int]:
         """Positions of labels that stand before the prediction of their request, which is of this batch: `taken` has its position.
 
@@ -483,7 +531,9 @@ class Observer:
         origins[list(came_first)] = -1  # as if it had waited: no figure depends on where a batch was cut
         arrivals = [
             Arrival(event.request_id, time, event.label, event.values, when, origin)
-            for event, time, when, origin in zip(decoded.events, decoded.times, visible.tolist(), origins.tolist(), strict=True)
+            for event, time, when, origin in zip(
+                decoded.events, decoded.times, visible.tolist(), origins.tolist(), strict=True
+            )
         ]
         outcomes = Outcomes()
         known = self.rows.rows
@@ -500,7 +550,9 @@ class Observer:
         self._outcomes(outcomes, gathers)
         for at in outcomes.unusable:
             label = decoded.events[at].label
-            seen.faults.append(Fault(decoded.records[at], "label_unusable", f"{str(label)[:64]!r} is no label of its model's task"))
+            seen.faults.append(
+                Fault(decoded.records[at], "label_unusable", f"{str(label)[:64]!r} is no label of its model's task")
+            )
 
     def _read_labels(self, combinations: npt.NDArray[Any], labels: Sequence[ClassValue]) -> npt.NDArray[np.float64]:
         models = np.array(self.combinations.model_of, dtype=np.int64)[combinations]
@@ -547,7 +599,9 @@ class Observer:
                     if len(at):
                         self._outcomes_of(gather, outcomes, head[at], at, float(sign))
 
-    def _outcomes_of(self, gather: Gather, outcomes: Outcomes, head: npt.NDArray[Any], at: npt.NDArray[np.int64], sign: float) -> None:
+    def _outcomes_of(
+        self, gather: Gather, outcomes: Outcomes, head: npt.NDArray[Any], at: npt.NDArray[np.int64], sign: float
+    ) -> None:
         reference = gather.reference
         times = head["time"].astype(np.float64)
         visible = np.array([outcomes.visible[position] for position in at])
@@ -570,7 +624,11 @@ class Observer:
         fresh = np.flatnonzero(~np.isnan(delays))
         tally_delays(gather.tally, rows[fresh], delays[fresh])
         for name in reference.layout.business:
-            given = [(position, values[name]) for position in fresh.tolist() if (values := outcomes.values[int(at[position])]) and name in values]
+            given = [
+                (position, values[name])
+                for position in fresh.tolist()
+                if (values := outcomes.values[int(at[position])]) and name in values
+            ]
             if given:
                 where = rows[[position for position, _ in given]]
                 amounts = np.array([amount for _, amount in given])

@@ -12,7 +12,7 @@ from streams.layout import CALIBRATION_BINS, COLLAPSE_SLOTS, DELAY_BINS, LATENCY
 from streams.measure import OUT_OF_DISTRIBUTION_Z, Columns, Floats, entropy, log_loss
 
 Indices = npt.NDArray[np.int64]
-DENSE_LIMIT = 4_000_000  # above this many slots entries are sorted instead of counted
+DENSE_SHARE = 16  # entries are counted in a table of up to so many times their number, else sorted
 
 LATENCY_LEAST_MS, LATENCY_GROWTH = 0.01, 1.04
 DELAY_LEAST_S, DELAY_GROWTH = 0.01, 1.06
@@ -27,21 +27,34 @@ class Sparse(NamedTuple):
     sums: Floats
 
 
+class Parts(NamedTuple):
+    """Non-zero slots of every key, key after key: those of key k are [bounds[k], bounds[k + 1])."""
+
+    bounds: list[int]
+    indices: Indices
+    values: Floats
+
+
 class Tally:
     """Entries (row, slot, weight) of one batch, folded into one sparse vector for each key."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._rows: list[Indices] = []
-        self._slots: list[Indices] = []
-        self._weights: list[Floats] = []
+        self._counted: list[tuple[Indices, Indices]] = []
+        self._weighted: list[tuple[Indices, Indices, Floats]] = []
 
     def add(self, rows: Indices, slots: Indices, weights: Floats | float = 1.0) -> None:
-        """Entries; rows index the keys given to `fold`."""
-        if len(rows):
-            self._rows.append(rows)
-            self._slots.append(slots)
-            self._weights.append(np.broadcast_to(np.asarray(weights, dtype=np.float64), rows.shape))
+        """Entries [n] or [k, n]; rows [n] index the keys given to `fold`."""
+        if not len(rows):
+            return
+        shape = slots.shape
+        flat = rows if len(shape) == 1 else np.broadcast_to(rows, shape).ravel()
+        if isinstance(weights, float) and weights == 1.0:
+            self._counted.append((flat, slots.ravel()))
+        else:
+            self._weighted.append(
+                (flat, slots.ravel(), np.broadcast_to(np.asarray(weights, dtype=np.float64), shape).ravel())
+            )
 
     def one(self, name: str, rows: Indices, weights: Floats | float = 1.0) -> None:
         """Entries in a section of one slot."""
@@ -50,41 +63,88 @@ class Tally:
 
     def fold(self, keys: Indices, n_keys: int) -> list[Sparse]:
         """`keys` is [rows, memberships]: the keys each row counts for, -1 for none. One vector a key, in order."""
-        size = self.layout.size
-        if not self._rows:
-            return [_sparse(np.empty(0, np.int64), np.empty(0), self.layout.integers) for _ in range(n_keys)]
-        rows, slots = np.concatenate(self._rows), np.concatenate(self._slots)
-        weights = np.concatenate(self._weights)
-        places, values = [], []
-        for membership in range(keys.shape[1]):
-            key = keys[rows, membership]
-            kept = key >= 0
-            if kept.all():
-                places.append(key * size + slots)
-                values.append(weights)
-            else:
-                places.append(key[kept] * size + slots[kept])
-                values.append(weights[kept])
-        place, value = np.concatenate(places), np.concatenate(values)
-        if n_keys * size <= max(DENSE_LIMIT, 0) and n_keys * size < 64 * len(place) + 4096:
-            totals = np.bincount(place, weights=value, minlength=n_keys * size)
-            taken = np.flatnonzero(totals)
-            totals = totals[taken]
-        else:
-            taken, inverse = np.unique(place, return_inverse=True)
-            totals = np.bincount(inverse, weights=value, minlength=len(taken))
-            nonzero = totals != 0.0
-            taken, totals = taken[nonzero], totals[nonzero]
-        bounds = np.searchsorted(taken, np.arange(n_keys + 1) * size)
+        counts, sums = self.parts(keys, n_keys)
+        numbers = np.rint(counts.values).astype(np.int64)
         return [
-            _sparse(taken[bounds[key] : bounds[key + 1]] - key * size, totals[bounds[key] : bounds[key + 1]], self.layout.integers)
-            for key in range(n_keys)
+            Sparse(
+                counts.indices[at:end], numbers[at:end], sums.indices[sums_at:sums_end], sums.values[sums_at:sums_end]
+            )
+            for at, end, sums_at, sums_end in zip(
+                counts.bounds, counts.bounds[1:], sums.bounds, sums.bounds[1:], strict=False
+            )
         ]
 
+    def parts(self, keys: Indices, n_keys: int) -> tuple[Parts, Parts]:
+        """Integer counts and real-valued sums of every key."""
+        rows = np.concatenate(
+            [np.empty(0, np.int64)] + [rows for rows, _ in self._counted] + [rows for rows, _, _ in self._weighted]
+        )
+        slots = np.concatenate(
+            [np.empty(0, np.int64)] + [slots for _, slots in self._counted] + [slots for _, slots, _ in self._weighted]
+        )
+        weights = np.concatenate([np.empty(0)] + [weights for _, _, weights in self._weighted])
+        used = np.zeros(self.layout.size, dtype=np.bool_)
+        used[slots] = True
+        columns = np.flatnonzero(used)
+        width = len(columns)
+        # Every row is folded once, however many keys it counts for; a batch uses a part of the slots.
+        if len(keys) * width < DENSE_SHARE * len(rows):
+            compact = np.empty(self.layout.size, dtype=np.int64)
+            compact[columns] = np.arange(width)
+            entries, totals = _by_row(rows * width + compact[slots], weights, len(keys) * width, keys, n_keys, width)
+        else:
+            columns, width = np.arange(self.layout.size), self.layout.size
+            entries, totals = _by_sorting(rows, slots, weights, keys, width)
+        key, slot = np.divmod(entries, width) if width else (entries, entries)
+        slot = columns[slot]
+        counted = slot < self.layout.integers
+        return _parts(key, slot, totals, counted, n_keys), _parts(key, slot, totals, ~counted, n_keys)
 
-def _sparse(indices: Indices, totals: Floats, integers: int) -> Sparse:
-    cut = int(np.searchsorted(indices, integers))
-    return Sparse(indices[:cut], np.rint(totals[:cut]).astype(np.int64), indices[cut:], totals[cut:])
+
+def _parts(key: Indices, slot: Indices, totals: Floats, chosen: npt.NDArray[np.bool_], n_keys: int) -> Parts:
+    return Parts(np.searchsorted(key[chosen], np.arange(n_keys + 1)).tolist(), slot[chosen], totals[chosen])
+
+
+def _by_row(
+    place: Indices, weights: Floats, size: int, keys: Indices, n_keys: int, width: int
+) -> tuple[Indices, Floats]:
+    """Counts rows into a dense table, then adds the rows of each key. Places (key, column), ascending, and their totals."""
+    counted = len(place) - len(weights)
+    table = np.bincount(place[counted:], weights=weights, minlength=size).astype(np.float64, copy=False)
+    table += np.bincount(place[:counted], minlength=size)
+    row, membership = np.nonzero(keys >= 0)
+    key = keys[row, membership]
+    order = np.argsort(key, kind="stable")
+    key, row = key[order], row[order]
+    starts = np.flatnonzero(np.diff(key, prepend=-1))
+    sums = np.add.reduceat(table.reshape(-1, width)[row], starts, axis=0)
+    flat = np.flatnonzero(sums)
+    return key[starts][flat // width] * width + flat % width, sums.ravel()[flat]
+
+
+def _by_sorting(rows: Indices, slots: Indices, weights: Floats, keys: Indices, width: int) -> tuple[Indices, Floats]:
+    """The same for rows that share few keys: a replay of a slow log has a pane for every row."""
+    counted = len(rows) - len(weights)
+    place, totals = _sum_equal(rows * width + slots, np.concatenate([np.ones(counted), weights]))
+    row, slot = np.divmod(place, width)
+    places, values = [], []
+    for membership in range(keys.shape[1]):
+        key = keys[row, membership]
+        kept = key >= 0
+        places.append(key[kept] * width + slot[kept])
+        values.append(totals[kept])
+    place, totals = _sum_equal(np.concatenate(places), np.concatenate(values))
+    nonzero = totals != 0.0
+    return place[nonzero], totals[nonzero]
+
+
+def _sum_equal(place: Indices, values: Floats) -> tuple[Indices, Floats]:
+    if not len(place):
+        return place, values
+    order = np.argsort(place, kind="stable")
+    place = place[order]
+    starts = np.flatnonzero(np.diff(place, prepend=-1))
+    return place[starts], np.add.reduceat(values[order], starts)
 
 
 def tally_predictions(
@@ -92,7 +152,6 @@ def tally_predictions(
 ) -> None:
     """What a prediction says before its label: bins, moments, nulls, entropy, latency. `rows` [n] index the keys of `fold`."""
     layout = tally.layout
-    n = len(rows)
     tally.one("rows", rows)
     valid = np.isfinite(columns.score)
     tally.one("score_sum", rows[valid], columns.score[valid])
@@ -105,18 +164,20 @@ def tally_predictions(
     if columns.score_codes is not None:
         tally.add(rows, layout.offset("score") + columns.score_codes.astype(np.int64))
     if layout.features:
-        offsets = np.array([layout.offset(f"feature:{name}") for name, _ in layout.features])
-        repeated = np.repeat(rows, len(offsets))
-        tally.add(repeated, (columns.codes + offsets).ravel())
-        for section, values in (("z", columns.z), ("zz", columns.z**2)):
-            starts = np.array([layout.offset(f"{section}:{name}") for name, _ in layout.features])
-            tally.add(repeated, np.tile(starts, n), values.ravel())
+        names = [name for name, _ in layout.features]
+        starts = np.array([[layout.offset(f"feature:{name}"), layout.offset(f"z:{name}")] for name in names])[
+            :, :, None
+        ]
+        z = columns.z.T
+        tally.add(rows, columns.codes.T + starts[:, 0])
+        tally.add(rows, np.broadcast_to(starts[:, 1], z.shape), z)
+        tally.add(rows, np.broadcast_to(starts[:, 1] + 1, z.shape), z * z)
         if columns.absent.any():
-            starts = np.array([layout.offset(f"absent:{name}") for name, _ in layout.features])
+            absent = np.array([layout.offset(f"absent:{name}") for name in names])
             row_at, feature_at = np.nonzero(columns.absent)
-            tally.add(rows[row_at], starts[feature_at])
+            tally.add(rows[row_at], absent[feature_at])
         tally.one("extra", rows[columns.extra])
-        tally.one("out_of_distribution", rows[(np.abs(columns.z) > OUT_OF_DISTRIBUTION_Z).any(axis=1)])
+        tally.one("out_of_distribution", rows[columns.furthest > OUT_OF_DISTRIBUTION_Z])
     if layout.task != "regression":
         nats = entropy(columns)
         valid = np.isfinite(nats)
@@ -131,7 +192,10 @@ def tally_predictions(
         measured = np.isfinite(latency_ms) & (latency_ms >= 0)
         tally.one("latency_rows", rows[measured])
         tally.one("latency_sum", rows[measured], latency_ms[measured])
-        tally.add(rows[measured], layout.offset("latency") + log_bins(latency_ms[measured], LATENCY_LEAST_MS, LATENCY_GROWTH, LATENCY_BINS))
+        tally.add(
+            rows[measured],
+            layout.offset("latency") + log_bins(latency_ms[measured], LATENCY_LEAST_MS, LATENCY_GROWTH, LATENCY_BINS),
+        )
     if confidence is not None:
         stated = np.isfinite(confidence)
         tally.one("confidence_rows", rows[stated])
@@ -190,7 +254,12 @@ def tally_outcomes(
 
 
 def _tally_classes(
-    tally: Tally, rows: Indices, predicted: Floats, label: Floats, class_scores: npt.NDArray[np.float32] | None, sign: float
+    tally: Tally,
+    rows: Indices,
+    predicted: Floats,
+    label: Floats,
+    class_scores: npt.NDArray[np.float32] | None,
+    sign: float,
 ) -> None:
     layout = tally.layout
     width = len(layout.classes) + 1
@@ -221,7 +290,18 @@ def log_bin_values(least: float, growth: float, bins: int) -> Floats:
 
 def tally_delays(tally: Tally, rows: Indices, delay_s: Floats) -> None:
     """How long labels took."""
-    tally.add(rows, tally.layout.offset("delay") + log_bins(np.maximum(delay_s, 0.0), DELAY_LEAST_S, DELAY_GROWTH, DELAY_BINS))
+    tally.add(
+        rows, tally.layout.offset("delay") + log_bins(np.maximum(delay_s, 0.0), DELAY_LEAST_S, DELAY_GROWTH, DELAY_BINS)
+    )
 
 
-__all__ = ["SCORE_BINS", "Sparse", "Tally", "log_bin_values", "log_bins", "tally_delays", "tally_outcomes", "tally_predictions"]
+__all__ = [
+    "SCORE_BINS",
+    "Sparse",
+    "Tally",
+    "log_bin_values",
+    "log_bins",
+    "tally_delays",
+    "tally_outcomes",
+    "tally_predictions",
+]
