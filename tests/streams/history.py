@@ -120,6 +120,20 @@ def random_log(seed: int, requests: int) -> list[Event]:
     return [event for _, _, event in sorted(arriving, key=lambda item: item[:2])]
 
 
+def by_source(events: Sequence[Event], seed: int, largest: int) -> list[Event]:
+    """The same events as two topics bring them: a run of one source, a run of the other."""
+    rng = random.Random(seed)
+    found: list[Event] = []
+    at = 0
+    while at < len(events):
+        size = rng.randint(1, largest)
+        window = events[at : at + size]
+        for source in rng.sample(["predictions", "labels"], 2):
+            found += [event for event in window if event.source == source]
+        at += size
+    return found
+
+
 # -- the oracle ---------------------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ from tests.streams.history import (
     Run,
     assert_same,
     assert_same_states,
+    by_source,
     configuration,
     label,
     prediction,
@@ -97,11 +98,12 @@ def test_a_long_log_is_counted_exactly_with_a_cache_of_few_rows_and_many_restart
     events = random_log(seed, 900)
     if shuffled:
         random.Random(seed).shuffle(events)
+    events = by_source(events, seed, 100)
     run = ran(events, seed, 120, 0.15, cache_rows=60)
     oracle = Oracle(KNOWN).read(events)
     assert_same(run, oracle)
     assert_same_states(stored_rows(run), oracle)
-    assert run.reads > 1000, "the cache answered everything: nothing was read back"
+    assert run.reads > 500, "the cache answered everything: nothing was read back"
     assert all(
         oracle.counts[name] > 10
         for name in ("joined", "early", "late", "too_early", "revised", "duplicate_predictions")
