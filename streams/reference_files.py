@@ -29,7 +29,9 @@ from streams.tally import Sparse, Tally, tally_outcomes, tally_predictions
 SEGMENT_PREFIX = "segment__"
 VALUE_PREFIX = "value__"
 CLASS_PREFIX = "score__"
-RESERVED = ("score", "prediction", "label")
+RESERVED = frozenset(
+    "score prediction label request_id model_id model_version timestamp arrived_at stage latency_ms confidence entity_id".split()
+)  # columns that describe the row: fields of the event beside `features`
 NOT_NUMBERS = frozenset({"nan", "inf", "+inf", "-inf", "infinity", "-infinity"})
 MAX_SEGMENTS = 200
 
@@ -125,9 +127,7 @@ def build_reference(
     names = [
         name
         for name in columns
-        if name not in RESERVED
-        and not name.startswith((SEGMENT_PREFIX, CLASS_PREFIX, VALUE_PREFIX))
-        and name != "timestamp"
+        if name not in RESERVED and not name.startswith((SEGMENT_PREFIX, CLASS_PREFIX, VALUE_PREFIX))
     ]
     features = [feature for name in names if (feature := _feature(name, columns[name])) is not None]
     numeric_scores = [value for value in scores if isinstance(value, float)]
