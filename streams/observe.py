@@ -220,7 +220,6 @@ class Observer:
         labels: Decoded[Label] = self._decode("labels", arrived.get("labels", ()))
         for source in arrived:
             self._decoded.pop(source, None)
-        self.rows.evict()
         if found:
             self.rows.take_found(found)
         seen = Observation(faults=[*predictions.faults, *labels.faults])
@@ -256,6 +255,7 @@ class Observer:
             seen.digests += digests
         seen.drops = self.rows.expire(self.watermark.time)
         # After the batch, never before it: `needed` has said which rows the cache holds, and they must still be there.
+        self.rows.evict()
         return seen
 
     def _gather(self, gathers: dict[str, Gather], model_id: str) -> Gather:
