@@ -112,11 +112,21 @@ def test_the_page_of_the_report_names_every_key_and_count() -> None:
 
 
 def test_the_page_of_the_report_names_every_key_of_an_incident() -> None:
-    values = {field.name: 0.0 for field in msgspec.structs.fields(Incident) if field.required}
-    incident = Incident(
-        **(values | {"where": Where(None, "live", None), "signal": "auc", "subject": None, "evidence": []})
-    )
+    texts = {"id": "", "model_id": "m", "signal": "auc", "subject": None, "layer": "outcome", "severity": "warn"}
+    values = {field.name: 0 for field in msgspec.structs.fields(Incident) if field.required}
+    incident = msgspec.convert({**values, **texts, "where": Where(None, "live", None), "evidence": []}, Incident)
     assert incident_row(incident).keys() - named(page("report.md")) == set()
+
+
+def test_the_page_of_the_architecture_names_files_that_exist() -> None:
+    told = set(re.findall(r"`(\w+\.py)`", page("architecture.md")))
+    known = {
+        path.name
+        for folder in ("leadline", "detectors", "streams", "sinks", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert len(told) > 30
+    assert told - known == set()
 
 
 @pytest.mark.parametrize("task", ["binary", "regression", "multiclass"])
