@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -91,14 +91,37 @@ class Combinations:
             self._numbers[key] = number
         return number
 
+    def numbers(
+        self,
+        model_id: str,
+        versions: Sequence[str],
+        stages: Sequence[str | None],
+        segments: Sequence[Mapping[str, str] | None],
+    ) -> npt.NDArray[np.int64]:
+        """The numbers of one model's rows."""
+        keys: list[tuple[object, ...]] = [
+            (model_id, version, stage, *parts.items()) if parts else (model_id, version, stage)
+            for version, stage, parts in zip(versions, stages, segments, strict=True)
+        ]
+        found = list(map(self._numbers.get, keys))
+        if None in found:
+            for at, number in enumerate(found):
+                if number is None:
+                    found[at] = self.number(model_id, versions[at], stages[at], segments[at])
+        return np.array(found, dtype=np.int64)
+
     def restore(self, rows: Mapping[bytes, bytes]) -> None:
         """Takes back what the store holds."""
         for field in sorted(rows, key=int):
             combination = msgspec.msgpack.decode(rows[field], type=Combination)
             number = self._add(combination)
             if number != int(field):
-                raise ValueError(f"combination {int(field)} is stored where {number} was expected: the table is incomplete")
-            self._numbers[(combination.model_id, combination.version, combination.stage, *combination.segments)] = number
+                raise ValueError(
+                    f"combination {int(field)} is stored where {number} was expected: the table is incomplete"
+                )
+            self._numbers[(combination.model_id, combination.version, combination.stage, *combination.segments)] = (
+                number
+            )
             self._versions.setdefault(combination.model_id, set()).add(combination.version)
             self._values.setdefault(combination.model_id, set()).update(combination.segments)
 
@@ -109,7 +132,10 @@ class Combinations:
             self.models.append(combination.model_id)
         self.model_of.append(self.models.index(combination.model_id))
         segments = [None, *(f"{name}={value}" for name, value in combination.segments)]
-        cells = [self._cell(Cell(combination.model_id, combination.version, combination.stage, segment)) for segment in segments]
+        cells = [
+            self._cell(Cell(combination.model_id, combination.version, combination.stage, segment))
+            for segment in segments
+        ]
         rows, width = self.memberships.shape
         if number >= rows or len(cells) > width:
             grown = np.full((max(rows * 2, 64), max(width, len(cells))), -1, dtype=np.int64)

@@ -8,13 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from leadline.events import ClassValue
 from streams.request_rows import RequestRows
-from streams.rows import EARLY, JOINED, LATE_SEEN, PENDING, REVISED, TOO_EARLY_SEEN, WaitingLabel, flag_row, headers, join_row, label_of
+from streams.rows import (
+    EARLY,
+    JOINED,
+    LATE_SEEN,
+    PENDING,
+    REVISED,
+    TOO_EARLY_SEEN,
+    WaitingLabel,
+    flag_row,
+    headers,
+    join_pending,
+    join_row,
+    label_of,
+)
 from streams.rows import pack_waiting, unpack_waiting
 
 NO_DELAY = float("nan")  # of a correction, and of what it takes back: the first label alone says how long labels take
@@ -42,7 +56,7 @@ class Outcomes:
     values: list[dict[str, float] | None] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)
     events: list[tuple[str, bytes, float, int]] = field(default_factory=list)
-    """(join slot, row, visible, +1 or -1) of everything that is counted beside the outcome."""
+    """(join slot, row, visible, +1 or -1) of everything that is counted beside the outcome. A first label is `joined`: `delays` says which is one."""
     waiting: int = 0
     repeated: int = 0
     late_labels: int = 0
@@ -67,74 +81,126 @@ class Joiner:
 
     def take(self, arrivals: Sequence[Arrival], outcomes: Outcomes) -> None:
         """Takes labels in order of arrival. Labels of one request are told apart by rounds, so that each sees what the last one did."""
-        rows = self.rows.rows
+        while arrivals:
+            names = [arrival.request_id for arrival in arrivals]
+            later: list[Arrival] = []
+            if len(set(names)) < len(names):
+                taken: set[str] = set()
+                this: list[Arrival] = []
+                for arrival in arrivals:
+                    (later if arrival.request_id in taken else this).append(arrival)
+                    taken.add(arrival.request_id)
+                arrivals, names = this, [arrival.request_id for arrival in this]
+            self._take_distinct(arrivals, names, outcomes)
+            arrivals = later
+        outcomes.unusable.sort()
+
+    def _take_distinct(self, arrivals: Sequence[Arrival], names: Sequence[str], outcomes: Outcomes) -> None:
         group: list[Arrival] = []
         found: list[bytes] = []
-        taken: set[str] = set()
-        for arrival in arrivals:
-            name = arrival.request_id
-            if name in taken:
-                self._join(group, found, outcomes)
-                group, found, taken = [], [], set()
-            row = rows.get(name)
+        for arrival, row in zip(arrivals, map(self.rows.rows.get, names), strict=True):
             if row is None:
-                self.rows.put(name, pack_waiting([WaitingLabel(arrival.time, arrival.label, arrival.values)]), arrival.time)
+                label = WaitingLabel(arrival.time, arrival.label, arrival.values)
+                self.rows.put(arrival.request_id, pack_waiting([label]), arrival.time)
                 outcomes.waiting += 1
             elif row[0] == EARLY:
                 waiting = unpack_waiting(row)
                 waiting.append(WaitingLabel(arrival.time, arrival.label, arrival.values))
-                self.rows.put(name, pack_waiting(waiting), waiting[0].time)
+                self.rows.put(arrival.request_id, pack_waiting(waiting), waiting[0].time)
             else:
                 group.append(arrival)
                 found.append(row)
-                taken.add(name)
-        self._join(group, found, outcomes)
+        if group:
+            self._join(group, found, outcomes)
 
     def _join(self, group: list[Arrival], found: list[bytes], outcomes: Outcomes) -> None:
-        if not group:
-            return
         head = headers(found)
-        times = np.array([arrival.time for arrival in group])
-        delay = times - head["time"]
-        numbers = self.read_labels(head["combination"], [arrival.label for arrival in group])
+        names, times, given, _, _, _ = zip(*group, strict=True)
+        delay = np.array(times) - head["time"]
+        numbers = self.read_labels(head["combination"], given)
         in_time = (delay >= -self.early_tolerance_s) & (delay <= self.delay_window_s) & np.isfinite(numbers)
-        put = self.rows.put
-        events = outcomes.events
-        joined = (head["kind"] == JOINED).tolist()
-        for at, (arrival, row, usable, label, is_joined) in enumerate(
-            zip(group, found, in_time.tolist(), numbers.tolist(), joined, strict=True)
-        ):
-            when = float(times[at] - delay[at])
-            if not usable:
-                self._out_of_time(arrival, row, when, float(delay[at]), label, outcomes)
-                continue
-            visible = arrival.visible
-            if is_joined:
-                old = label_of(row)
-                if old == label:
-                    outcomes.repeated += 1
-                    continue
-                if not row[1] & REVISED:
-                    events.append(("revised", row, visible, 1))
-                outcomes.rows.append(row)
-                outcomes.labels.append(old)
-                outcomes.signs.append(-1)
-                outcomes.visible.append(visible)
-                outcomes.values.append(None)
-                outcomes.delays.append(NO_DELAY)
-            else:
-                if row[1] & LATE_SEEN:
-                    events.append(("late", row, visible, -1))
-                events.append(("joined", row, visible, 1))
-            put(arrival.request_id, join_row(row, label, revised=is_joined), when)
-            outcomes.rows.append(row)
-            outcomes.labels.append(label)
-            outcomes.signs.append(1)
-            outcomes.visible.append(visible)
-            outcomes.values.append(None if is_joined else arrival.values)
-            outcomes.delays.append(NO_DELAY if is_joined else float(delay[at]))
+        plain = in_time & (head["kind"] == PENDING) & (head["flags"] == 0)
+        if plain.all():
+            self._join_first(group, names, found, head, numbers, delay, outcomes)
+            return
+        at = np.flatnonzero(plain)
+        if len(at):
+            picked = at.tolist()
+            some = [group[position] for position in picked]
+            self._join_first(
+                some,
+                [item.request_id for item in some],
+                [found[i] for i in picked],
+                head[at],
+                numbers[at],
+                delay[at],
+                outcomes,
+            )
+        for position in np.flatnonzero(~plain).tolist():
+            self._join_one(
+                group[position],
+                found[position],
+                float(head["time"][position]),
+                float(delay[position]),
+                float(numbers[position]),
+                bool(in_time[position]),
+                outcomes,
+            )
 
-    def _out_of_time(self, arrival: Arrival, row: bytes, when: float, delay: float, label: float, outcomes: Outcomes) -> None:
+    def _join_first(
+        self,
+        group: Sequence[Arrival],
+        names: Sequence[str],
+        found: Sequence[bytes],
+        head: npt.NDArray[Any],
+        numbers: npt.NDArray[np.float64],
+        delay: npt.NDArray[np.float64],
+        outcomes: Outcomes,
+    ) -> None:
+        """The usual case at once: labels in time, each the first of its request."""
+        fields = [name.encode() for name in names]
+        self.rows.put_many(names, fields, join_pending(found, numbers), head["time"], new=False)
+        outcomes.rows += found
+        outcomes.labels += numbers.tolist()
+        outcomes.signs += [1] * len(found)
+        outcomes.visible += [arrival.visible for arrival in group]
+        outcomes.values += [arrival.values for arrival in group]
+        outcomes.delays += delay.tolist()
+
+    def _join_one(
+        self, arrival: Arrival, row: bytes, when: float, delay: float, label: float, usable: bool, outcomes: Outcomes
+    ) -> None:
+        if not usable:
+            self._out_of_time(arrival, row, when, delay, label, outcomes)
+            return
+        visible = arrival.visible
+        is_joined = row[0] == JOINED
+        if is_joined:
+            old = label_of(row)
+            if old == label:
+                outcomes.repeated += 1
+                return
+            if not row[1] & REVISED:
+                outcomes.events.append(("revised", row, visible, 1))
+            outcomes.rows.append(row)
+            outcomes.labels.append(old)
+            outcomes.signs.append(-1)
+            outcomes.visible.append(visible)
+            outcomes.values.append(None)
+            outcomes.delays.append(NO_DELAY)
+        elif row[1] & LATE_SEEN:
+            outcomes.events.append(("late", row, visible, -1))
+        self.rows.put(arrival.request_id, join_row(row, label, revised=is_joined), when)
+        outcomes.rows.append(row)
+        outcomes.labels.append(label)
+        outcomes.signs.append(1)
+        outcomes.visible.append(visible)
+        outcomes.values.append(None if is_joined else arrival.values)
+        outcomes.delays.append(NO_DELAY if is_joined else delay)
+
+    def _out_of_time(
+        self, arrival: Arrival, row: bytes, when: float, delay: float, label: float, outcomes: Outcomes
+    ) -> None:
         if not np.isfinite(label):
             outcomes.events.append(("label_unusable", row, arrival.visible, 1))
             if arrival.origin >= 0:

@@ -283,6 +283,16 @@ class Observer:
         taken: dict[str, int] = {}
         by_model: dict[str, list[int]] = {}
         duplicates: list[int] = []
+        ids = [event.request_id for event in decoded.events]
+        plain = dict(zip(ids, range(len(ids)), strict=True))
+        models = dict.fromkeys([event.model_id for event in decoded.events])
+        if len(plain) == len(ids) and len(models) == 1 and known.keys().isdisjoint(ids):
+            event = decoded.events[0]
+            self.book.get(event.model_id, event.score)
+            self._count("predictions", len(ids))
+            gather = self._gather(gathers, event.model_id)
+            self._predictions_of(event.model_id, list(plain.values()), decoded, visible, seen, gather, gathers)
+            return plain
         for at, event in enumerate(decoded.events):
             name = event.request_id
             row = known.get(name)
@@ -344,20 +354,23 @@ class Observer:
             if positions:
                 self._predictions_of(model_id, positions, decoded, visible, seen, gather, gathers)
             return
-        n = len(events)
         times = np.array([decoded.times[at] for at in positions])
         shown = visible[positions]
         panes = self._panes(shown)
-        number = self.combinations.number
-        combinations = np.array(
-            [number(model_id, event.model_version, event.stage, event.segments) for event in events], dtype=np.int64
+        combinations = self.combinations.numbers(
+            model_id,
+            [event.model_version for event in events],
+            [event.stage for event in events],
+            [event.segments for event in events],
         )
         rows = gather.add_rows(combinations, panes, times)
         gather.add_cohorts(times, 0)
         latency = _optional([event.latency_ms for event in events])
         confidence = _optional([event.confidence for event in events])
         tally_predictions(gather.tally, columns, rows, latency, confidence)
-        self._sample(gather, events, columns, times, panes, combinations)
+        ids = [event.request_id for event in events]
+        fields = [name.encode() for name in ids]
+        self._sample(gather, fields, columns, times, panes, combinations)
         self._schema(gather, events)
         if self.book.is_learning(model_id):
             self._learn(gather, events, times, panes)
@@ -370,18 +383,23 @@ class Observer:
             self._mapping(reference.bins_fingerprint),
             columns.class_scores,
         )
-        known, put = self.rows.rows, self.rows.put
+        known = self.rows.rows
+        before = list(map(known.get, ids))
+        fresh = [at for at, row in enumerate(before) if row is None]
+        if len(fresh) == len(ids):
+            self.rows.put_many(ids, fields, packed, times, new=True)
+        else:
+            new_ids, new_fields, new_rows = ([column[at] for at in fresh] for column in (ids, fields, packed))
+            self.rows.put_many(new_ids, new_fields, new_rows, times[fresh], new=True)
         waiting: list[Arrival] = []
-        for event, row, time, when in zip(events, packed, times.tolist(), shown.tolist(), strict=True):
-            name = event.request_id
-            before = known.get(name)
-            put(name, row, time)
-            if before is not None:
+        for at, row in enumerate(before) if len(fresh) < len(ids) else ():
+            if row is not None:
                 # The label came first: now it is judged as if it came with its prediction.
+                self.rows.put(ids[at], packed[at], float(times[at]))
                 waiting += [
-                    Arrival(name, label.time, label.label, label.values, when, -1) for label in unpack_waiting(before)
+                    Arrival(ids[at], label.time, label.label, label.values, float(shown[at]), -1)
+                    for label in unpack_waiting(row)
                 ]
-        assert n == len(packed)
         if waiting:
             ids = dict.fromkeys(arrival.request_id for arrival in waiting)
             self._count("early", len(ids))
@@ -413,14 +431,14 @@ class Observer:
     def _sample(
         self,
         gather: Gather,
-        events: Sequence[Prediction],
+        ids: Sequence[bytes],
         columns: Columns,
         times: npt.NDArray[np.float64],
         panes: npt.NDArray[np.int64],
         combinations: npt.NDArray[np.int64],
     ) -> None:
         sampler = self.samplers.setdefault(gather.model_id, Sampler(self._per_pane))
-        chosen, order = sampler.choose([event.request_id for event in events], panes)
+        chosen, order = sampler.choose(ids, panes)
         self._sampled(gather, "score", chosen, order, columns.score, times, panes, combinations)
 
     def _sampled(
@@ -463,8 +481,11 @@ class Observer:
 
     def _schema(self, gather: Gather, events: Sequence[Prediction]) -> None:
         """Counts pipeline fingerprints and runtime versions, where services publish them."""
-        for event in events:
-            if event.pipeline_fingerprint is None and event.runtime is None:
+        silent = [event.pipeline_fingerprint is None and event.runtime is None for event in events]
+        if all(silent):
+            return
+        for event, nothing in zip(events, silent, strict=True):
+            if nothing:
                 continue
             seen = gather.schema_seen.setdefault(event.model_version, {})
             names = [f"runtime {name}={value}" for name, value in (event.runtime or {}).items()]
@@ -586,30 +607,40 @@ class Observer:
                     times = head["time"][at].astype(np.float64)
                     rows = gather.add_rows(head["combination"][at].astype(np.int64), panes[at], times)
                     gather.tally.one(name, rows, signs[at].astype(np.float64))
-                    if name in ("joined", "late"):
-                        gather.add_cohorts(times, 1 if name == "joined" else 2, signs[at])
+                    if name == "late":
+                        gather.add_cohorts(times, 2, signs[at])
         if outcomes.rows:
             head = headers(outcomes.rows)
             models = model_of[head["combination"]]
             signs = np.array(outcomes.signs)
+            visible, labels, delays = np.array(outcomes.visible), np.array(outcomes.labels), np.array(outcomes.delays)
+            self._count("joined", int(np.count_nonzero(~np.isnan(delays))))
             for model in np.unique(models).tolist():
                 gather = self._gather(gathers, self.combinations.models[model])
                 for sign in (1, -1):
                     at = np.flatnonzero((models == model) & (signs == sign))
                     if len(at):
-                        self._outcomes_of(gather, outcomes, head[at], at, float(sign))
+                        self._outcomes_of(
+                            gather, outcomes, head[at], at, visible[at], labels[at], delays[at], float(sign)
+                        )
 
     def _outcomes_of(
-        self, gather: Gather, outcomes: Outcomes, head: npt.NDArray[Any], at: npt.NDArray[np.int64], sign: float
+        self,
+        gather: Gather,
+        outcomes: Outcomes,
+        head: npt.NDArray[Any],
+        at: npt.NDArray[np.int64],
+        visible: npt.NDArray[np.float64],
+        label: npt.NDArray[np.float64],
+        delays: npt.NDArray[np.float64],
+        sign: float,
     ) -> None:
         reference = gather.reference
         times = head["time"].astype(np.float64)
-        visible = np.array([outcomes.visible[position] for position in at])
         combinations = head["combination"].astype(np.int64)
         panes = self._panes(visible)
         rows = gather.add_rows(combinations, panes, times)
         score, predicted = head["score"].astype(np.float64), head["predicted"].astype(np.float64)
-        label = np.array([outcomes.labels[position] for position in at])
         score_codes = reference.score.bins.assign(score) if reference.score is not None else None  # type: ignore[arg-type]
         shares = None
         if reference.task == "multiclass" and reference.classes:
@@ -620,8 +651,10 @@ class Observer:
         tally_outcomes(gather.tally, rows, score, predicted, label, score_codes, shares, sign)
         if sign < 0:
             return
-        delays = np.array([outcomes.delays[position] for position in at])
         fresh = np.flatnonzero(~np.isnan(delays))
+        if len(fresh):
+            gather.tally.one("joined", rows[fresh])
+            gather.add_cohorts(times[fresh], 1)
         tally_delays(gather.tally, rows[fresh], delays[fresh])
         for name in reference.layout.business:
             given = [

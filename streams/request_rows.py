@@ -6,11 +6,17 @@ request id which is not found there need not be asked for; only buckets that wer
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
 
 from streams.rows import time_of
 
-BUCKETS = 8  # a window is cut in so many: expiry drops a whole bucket, so an eighth of the window is kept too long at most
+Floats = npt.NDArray[np.float64]
+BUCKETS = (
+    8  # a window is cut in so many: expiry drops a whole bucket, so an eighth of the window is kept too long at most
+)
 
 
 class RequestRows:
@@ -91,6 +97,25 @@ class RequestRows:
         writes[name.encode()] = row
         if old is None or moved:
             self.stored[bucket] = self.stored.get(bucket, 0) + 1
+
+    def put_many(
+        self, names: Sequence[str], fields: Sequence[bytes], rows: Sequence[bytes], times: Floats, *, new: bool
+    ) -> None:
+        """`put` of rows that are all new, or all known with these very times; `fields` are the names as bytes."""
+        if not names:
+            return
+        self.rows.update(zip(names, rows, strict=True))
+        buckets = (times // self.width_s).astype(np.int64)
+        first, last = int(buckets.min()), int(buckets.max())
+        for bucket in range(first, last + 1) if first == last else np.unique(buckets).tolist():
+            of_names, of_fields, of_rows = names, fields, rows
+            if first != last:
+                at = np.flatnonzero(buckets == bucket).tolist()
+                of_names, of_fields, of_rows = ([column[i] for i in at] for column in (names, fields, rows))
+            self.writes.setdefault(self.table(bucket), {}).update(zip(of_fields, of_rows, strict=True))
+            if new:
+                self._members.setdefault(bucket, []).extend(of_names)
+                self.stored[bucket] = self.stored.get(bucket, 0) + len(of_names)
 
     def expire(self, clock: float) -> list[str]:
         """Drops buckets that no label may join or be told `late` from any more; returns their tables."""

@@ -53,7 +53,9 @@ def pack_predictions(
 ) -> list[bytes]:
     """Pending rows of n predictions; `codes` is [n, features], `class_scores` [n, classes] of a multiclass model."""
     n = len(times)
-    tail = codes if class_scores is None else np.concatenate([codes, class_scores.view(np.uint8).reshape(n, -1)], axis=1)
+    tail = (
+        codes if class_scores is None else np.concatenate([codes, class_scores.view(np.uint8).reshape(n, -1)], axis=1)
+    )
     packed = np.zeros(n, dtype=np.dtype([("header", HEADER), ("tail", "u1", (tail.shape[1],))]))
     header = packed["header"]
     header["kind"], header["mapping"], header["combination"] = PENDING, mapping, combinations
@@ -81,6 +83,16 @@ def join_row(row: bytes, label: float, *, revised: bool = False) -> bytes:
     body = row[HEADER_BYTES:-LABEL_BYTES] if row[KIND_AT] == JOINED else row[HEADER_BYTES:]
     flags = row[FLAGS_AT] & ~LATE_SEEN | (REVISED if revised else 0)
     return bytes((JOINED, flags)) + row[2:HEADER_BYTES] + body + np.float64(label).tobytes()
+
+
+def join_pending(rows: Sequence[bytes], labels: npt.NDArray[np.float64]) -> list[bytes]:
+    """`join_row` of pending rows without flags."""
+    data = labels.astype("<f8").tobytes()
+    kind = bytes((JOINED, 0))
+    return [
+        kind + row[2:] + data[at : at + LABEL_BYTES]
+        for row, at in zip(rows, range(0, len(data), LABEL_BYTES), strict=True)
+    ]
 
 
 def flag_row(row: bytes, flag: int) -> bytes:
