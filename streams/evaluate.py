@@ -19,13 +19,13 @@ from detectors.auc import auc_from_histograms, hanley_mcneil_se
 from detectors.binning import CategoryBins
 from detectors.calibration import expected_calibration_error
 from detectors.cbpe import CalibrationMap, calibration_map, positives_departure
-from detectors.divergence import compare
 from detectors.shares import binomial_log_tail, lower_limit, normal_log_p, upper_limit
 from leadline.alert import Layer
 from leadline.config import Limits, Rules
 from streams.figures import subject_of
 from streams.layout import LATENCY_BINS, Vector
 from streams.references import Feature, Reference
+from streams.screen import SLACK, PooledPsi, calibration_floor, departure_is_likely, share_is_likely
 from streams.tally import LATENCY_GROWTH, LATENCY_LEAST_MS, log_bin_values
 
 LIMIT_ALPHA = 1e-3  # the reference's confidence limit: spent once per reference, not once per look
@@ -79,6 +79,9 @@ class Baseline:
     auc: float
     auc_se: float
     calibration: CalibrationMap | None
+    label_noise: npt.NDArray[np.float64] | None
+    """Variance of one label in each bin of the score."""
+    pooled: PooledPsi
     limits: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     """share signal to (reference share, lower limit, upper limit)."""
 
@@ -114,6 +117,9 @@ class Evaluator:
             if isinstance(feature.bins, CategoryBins) and feature.bins.complete
         ]
         self.absent = np.array([self.layout.offset(f"absent:{feature.name}") for feature in reference.features], dtype=np.int64)
+        self.psi_limits = [rules.score_psi if section == "score" else rules.psi for section in self.sections]
+        self.psi_warn = np.array([limits.warn for limits in self.psi_limits])
+        self.slow = log_bin_values(LATENCY_LEAST_MS, LATENCY_GROWTH, LATENCY_BINS) > (latency_slo_ms if latency_slo_ms is not None else math.inf)
         self._baselines: dict[str | None, Baseline | None] = {}
         self._tests = self._count_tests()
 
@@ -146,7 +152,7 @@ class Evaluator:
         score_sd = max(layout.one(vector, "score_squares") / score_valid - score_mean**2, 1e-12) ** 0.5
         positives = negatives = 0.0
         auc = auc_se = float("nan")
-        calibration = None
+        calibration = label_noise = None
         shares = {"out_of_distribution_rate": (layout.one(vector, "out_of_distribution"), rows)}
         shares["extra"] = (layout.one(vector, "extra"), rows)
         shares["output_collapse"] = (float(layout.part(vector, "collapse").max()), rows)
@@ -164,6 +170,8 @@ class Evaluator:
                 ordered = self.reference.score.bins.ordered
                 hits, labelled = layout.part(vector, "labelled_positives")[:ordered], layout.part(vector, "labelled")[:ordered]
                 calibration = calibration_map(hits, labelled - hits)
+                steady = (calibration.share * calibration.weight + 0.5) / (calibration.weight + 1.0)
+                label_noise = steady * (1.0 - steady)
         elif self.reference.task == "multiclass":
             width = len(self.reference.classes) + 1
             matrix = layout.part(vector, "confusion").reshape(width, width)
@@ -193,6 +201,8 @@ class Evaluator:
             auc=auc,
             auc_se=auc_se,
             calibration=calibration,
+            label_noise=label_noise,
+            pooled=PooledPsi(groups),
             limits=limits,
         )
 
@@ -222,7 +232,7 @@ class Evaluator:
         if subjects:
             live = self._grouped(vector)
             totals = np.maximum(live.sum(axis=1), 1)
-            yield from self._divergences(live, base, alpha)
+            yield from self._divergences(live, totals, base, alpha)
             yield from self._special("null_rate", vector[self.missing], totals, base.null_share, base.null_limits, rules.null_rate, log_alpha)
             yield from self._special("invalid_rate", vector[self.invalid], totals, base.invalid_share, base.invalid_limits, rules.invalid_rate, log_alpha)
             yield from self._means(vector, live, base, log_alpha)
@@ -250,41 +260,31 @@ class Evaluator:
                     yield self._finding("output_collapse", "score", "model", top / rows, reference[0], rows, rules.output_collapse, reference[2], log_p, top / rows)
         if self.latency_slo_ms is not None:
             counted = self.layout.part(vector, "latency")
-            slow = float(counted[log_bin_values(LATENCY_LEAST_MS, LATENCY_GROWTH, LATENCY_BINS) > self.latency_slo_ms].sum())
+            slow = float(counted[self.slow].sum())
             timed = float(counted.sum())
             if timed >= rules.minimum_rows and slow > 0.01 * timed:
                 log_p = float(binomial_log_tail(slow, timed, 0.01))
                 if log_p <= log_alpha:
                     yield self._finding("latency_over_slo", "latency_ms", "model", slow / timed, 0.01, timed, Limits(warn=0.01, critical=0.05), 0.01, log_p, slow / timed)
 
-    def _divergences(self, live: npt.NDArray[np.int64], base: Baseline, alpha: float) -> Iterator[Finding]:
-        rules = self.rules
-        rough = self._rough_psi(live, base)
-        limits = [rules.score_psi if section == "score" else rules.psi for section in self.sections]
-        chosen = [at for at, limit in enumerate(limits) if rough[at] >= limit.warn]
-        if not chosen:
+    def _divergences(self, live: npt.NDArray[np.int64], totals: npt.NDArray[np.int64], base: Baseline, alpha: float) -> Iterator[Finding]:
+        n = int(totals[0])
+        if (totals != n).any():
+            return  # a row counts once for every subject; where it did not, a layout is mixed up and shares mean nothing
+        shift = base.pooled.shift(live, n, alpha)
+        suspects = np.flatnonzero((shift.psi > shift.floor) & (shift.debiased >= self.psi_warn))
+        if not len(suspects):
             return
-        tested = compare(live[chosen], base.groups[chosen], alpha=alpha)
-        for place, at in enumerate(chosen):
-            value, floor, p = float(tested.psi[place]), float(tested.psi_floor[place]), float(tested.p_value[place])
-            effect = float(tested.psi_debiased[place])
-            if effect >= limits[at].warn and value > floor:
-                yield self._finding(
-                    "psi",
-                    self.names[at],
-                    "model" if self.sections[at] == "score" else "data",
-                    float(rough[at]),
-                    0.0,
-                    float(tested.n[place]),
-                    limits[at],
-                    floor,
-                    math.log(max(p, 1e-300)),
-                    effect,
-                )
+        plain = self._plain_psi(live, base)
+        for at in suspects.tolist():
+            if plain[at] >= self.psi_warn[at]:
+                layer: Layer = "model" if self.sections[at] == "score" else "data"
+                floor, effect = float(shift.floor[at]), float(shift.debiased[at])
+                yield self._finding("psi", self.names[at], layer, float(plain[at]), 0.0, n, self.psi_limits[at], floor, shift.log_p(at), effect)
 
     @staticmethod
-    def _rough_psi(live: npt.NDArray[np.int64], base: Baseline) -> npt.NDArray[np.float64]:
-        """`detectors.divergence.psi` of all subjects, without its checks: this runs for every look, the rest only for suspects."""
+    def _plain_psi(live: npt.NDArray[np.int64], base: Baseline) -> npt.NDArray[np.float64]:
+        """`detectors.divergence.psi` of all subjects, without its checks: for people, before rare bins are pooled."""
         used = (live > 0) | base.occupied
         a, b = (live + 0.5) * used, (base.groups + 0.5) * used
         a /= np.maximum(a.sum(axis=1, keepdims=True), 1.0)
@@ -330,6 +330,8 @@ class Evaluator:
             return
         rises = delta > 0
         bound = high if rises else low
+        if share_is_likely(k, n, bound, log_alpha):
+            return
         log_p = float(binomial_log_tail(k, n, bound, "upper" if rises else "lower"))
         if two_sided:
             log_p = min(log_p + math.log(2.0), 0.0)
@@ -344,8 +346,9 @@ class Evaluator:
             enough = valid >= rules.minimum_rows
             count = np.where(enough, valid, 1.0)
             mean = vector[self.z] / count
-            variance = np.maximum(vector[self.zz] / count - mean**2, 0.0)
             shift = np.abs(mean - base.mean_z) / base.sd_z
+        if self.numeric and (enough & (shift >= rules.mean_shift.warn)).any():
+            variance = np.maximum(vector[self.zz] / count - mean**2, 0.0)
             error = np.sqrt(variance / count + base.sd_z**2 / base.valid) / base.sd_z
             with np.errstate(divide="ignore", invalid="ignore"):
                 log_p = normal_log_p(np.where(error > 0, shift / error, np.where(shift > 0, 1e3, 0.0)))
@@ -422,6 +425,10 @@ class Evaluator:
 
     def _calibration(self, parts: list[Vector], base: Baseline, alpha: float, log_alpha: float, total: float) -> Iterator[Finding]:
         rules, layout = self.rules, self.layout
+        rows, scores, positives = parts
+        # The ECE itself, short of rounding, against its floor: the rest is worked out for those that pass.
+        if float(np.abs(scores - positives).sum()) <= (1 - SLACK) * float(rows.sum()) * calibration_floor(rows, scores, alpha):
+            return
         calibration = expected_calibration_error(*parts, alpha=alpha)
         excess = float(calibration.debiased)
         base_parts = [layout.part(base.vector, f"calibration_{name}") for name in ("rows", "scores", "positives")]
@@ -433,11 +440,13 @@ class Evaluator:
         """Realised positives against what the same scores promised in the reference: the sign of concept drift."""
         assert self.reference.score is not None
         assert base.calibration is not None
+        assert base.label_noise is not None
         layout, rule = self.layout, self.rules.realised_minus_estimated
         ordered = self.reference.score.bins.ordered
         labelled = np.maximum(layout.part(vector, "labelled")[:ordered], 0)
         hits, n = float(layout.part(vector, "labelled_positives")[:ordered].sum()), float(labelled.sum())
-        if n <= 0 or abs(hits - float(labelled @ base.calibration.share)) < rule.warn * n:
+        miss = abs(hits - float(labelled @ base.calibration.share))
+        if n <= 0 or miss < rule.warn * n or departure_is_likely(miss, float(labelled @ base.label_noise), log_alpha):
             return
         gap = positives_departure(hits, labelled, base.calibration)
         if float(gap.log_p) <= log_alpha:

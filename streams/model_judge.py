@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from bisect import bisect_left
 from collections.abc import Iterable
 import msgspec
 import numpy as np
@@ -290,16 +291,10 @@ class ModelJudge:
             if base is None:
                 continue
             spans = self.cells[where]
-            before = (-1.0, -1.0)
-            for look_level, count in spans.looks(level, block):
-                members = spans.members(look_level, count, block)
-                rows, outcomes = sum(member.rows for member in members), sum(member.outcomes for member in members)
-                if (rows, outcomes) == before or max(rows, outcomes) < self.rules.minimum_rows:
-                    continue
-                before = (rows, outcomes)
-                start = (block - count + 1 << look_level) * self.pane_s
+            for count, members in spans.looks(level, block, self.rules.minimum_rows):
+                start = (block - count + 1 << level) * self.pane_s
                 for finding in self.evaluator.findings(spans.dense(members), base, alpha):
-                    firing = Firing(where, finding, start, when, (look_level, count, block))
+                    firing = Firing(where, finding, start, when, (level, count, block))
                     held = firings.get(firing.key)
                     if held is None or firing.start > held.start:
                         firings[firing.key] = firing
@@ -487,6 +482,7 @@ class ModelJudge:
         kept = self.samples.setdefault(f"{sample.version}\x1f{sample.stage}\x1f{sample.stream}", [])
         if len(kept) < MAX_SAMPLES:
             kept += zip(sample.times, sample.order, sample.values, strict=True)
+            kept.sort()
 
     def _feed_detectors(self, when: float) -> list[tuple[Where, Finding, float, float]]:
         """Feeds ADWIN all values before the tick, in order of (time, id); a detection is a finding of its version."""
@@ -496,10 +492,10 @@ class ModelJudge:
         found = []
         for name in sorted(self.samples):
             waiting = self.samples[name]
-            ready = sorted(item for item in waiting if item[0] < when)
+            ready = waiting[: bisect_left(waiting, (when, -1, 0))]
             if not ready:
                 continue
-            self.samples[name] = [item for item in waiting if item[0] >= when]
+            del waiting[: len(ready)]
             version, stage, stream = name.split("\x1f")
             detector = self.detectors.get(name)
             if detector is None:

@@ -7,7 +7,6 @@ spans and its parent need: the levels are the ladder that bounds a judge's memor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -99,8 +98,12 @@ class Spans:
                 slots = np.flatnonzero(dense).astype(np.int32)
                 values = dense[slots]
             else:
-                distinct, inverse = np.unique(together, return_inverse=True)
-                slots, values = distinct.astype(np.int32), np.bincount(inverse, weights=weights)
+                order = np.argsort(together, kind="stable")
+                sorted_slots = together[order]
+                first = np.empty(len(order), dtype=np.bool_)
+                first[:1] = True
+                np.not_equal(sorted_slots[1:], sorted_slots[:-1], out=first[1:])
+                slots, values = sorted_slots[first], np.bincount(np.cumsum(first) - 1, weights=weights[order])
         return Block(slots, values, self._slot(slots, values, self.rows_slot), self._slot(slots, values, self.outcomes_slot))
 
     @staticmethod
@@ -108,12 +111,21 @@ class Spans:
         at = int(np.searchsorted(slots, slot))
         return float(values[at]) if at < len(slots) and slots[at] == slot else 0.0
 
-    def looks(self, level: int, block: int) -> Iterator[tuple[int, int]]:
-        """The spans to look at when this block closed: (level, number of blocks), shortest first."""
-        if level == 0:
-            for count in SHORT:
-                yield level, count
-        yield level, BLOCKS
+    def looks(self, level: int, block: int, least: float) -> list[tuple[int, list[Block]]]:
+        """The spans to look at when this block closed, shortest first: (number of blocks, its blocks). None of fewer than `least` rows
+        and outcomes, none that holds what a shorter one held."""
+        longest = self.members(level, BLOCKS, block)
+        if sum(member.rows for member in longest) < least and sum(member.outcomes for member in longest) < least:
+            return []
+        if level:
+            return [(BLOCKS, longest)]
+        found: list[tuple[int, list[Block]]] = []
+        for count in (*SHORT, BLOCKS):
+            members = self.members(0, count, block)
+            enough = sum(member.rows for member in members) >= least or sum(member.outcomes for member in members) >= least
+            if enough and not (found and len(found[-1][1]) == len(members)):
+                found.append((count, members))
+        return found
 
     def members(self, level: int, count: int, block: int) -> list[Block]:
         """The blocks of the span of `count` blocks that ends with `block`; none that reaches back before `not_before`."""
