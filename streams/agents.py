@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import faust
@@ -80,15 +79,10 @@ def build_app(settings: WorkerSettings, owners: Owners) -> App:
         channel = app.topic(*topics, schema=Raw(), acks=False)
 
         async def work(stream: StreamT[Fetched]) -> None:
-            try:
-                async for fetched in stream:
-                    await owners.process(fetched)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
-                # Faust would acknowledge the batch and start the agent again; the worker has to stop instead.
-                owners.fail(error)
-                raise
+            # What fails in a batch goes to `owners.fail` and stops the worker: Faust would acknowledge the batch and
+            # start the agent again.
+            async for fetched in stream:
+                await owners.submit(fetched)
 
         app.agent(channel, name=kind, concurrency=1)(work)
     return app

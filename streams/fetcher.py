@@ -143,6 +143,8 @@ def sort_out(messages: Sequence[Message]) -> tuple[dict[Place, list[Record]], se
                 lanes[lane] = [record]
         elif error.code() in OUT_OF_RANGE:
             lost.add(_place(lane))
+        elif lane[0] is None and not error.fatal():
+            log.warning("Kafka: %s", error.str())  # of librdkafka's own group, of which we are no member
         elif error.code() in PASSING or error.retriable():
             log.warning("fetching %s/%s: %s", *lane, error.str())
         else:

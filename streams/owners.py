@@ -46,6 +46,8 @@ class Owners:
         self._works: dict[Owner, Work] = {}
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.stopping = False
+        self._room = asyncio.Semaphore(shared.settings.owners_at_once)
+        self._running: set[asyncio.Task[None]] = set()
 
     def fail(self, reason: BaseException) -> None:
         """The worker must stop; the first reason is kept."""
@@ -76,11 +78,27 @@ class Owners:
             if work := self._works.get(owner):
                 await work.claim_again()
 
-    async def process(self, fetched: Fetched) -> None:
-        """A batch for its owner, unless it is no longer ours."""
+    async def submit(self, fetched: Fetched) -> None:
+        """Take a batch for its owner, and return as soon as there is room for another.
+
+        While Redis works on one owner's commit, another owner's batch is computed. Batches of one owner stay in order:
+        its lock is fair.
+        """
+        await self._room.acquire()
+        task = asyncio.create_task(self._process(fetched))
+        self._running.add(task)
+        task.add_done_callback(self._done)
+
+    async def _process(self, fetched: Fetched) -> None:
         work = self._works.get(fetched.owner)
         if work is not None and not self.stopping:
             await work.process(fetched.parts)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._room.release()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
 
     async def tend(self) -> None:
         """Once a second: idle folds, fenced owners that are still ours, batches lost without a successor to show it."""

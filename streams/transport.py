@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Protocol, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport import drivers
 from faust.transport.consumer import ensure_TP
@@ -27,12 +27,19 @@ log = logging.getLogger(__name__)
 
 NAME = "leadline"
 ANSWER_S = 10.0
+REFUSALS = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
 
 class ClaimTooSlow(Exception):
     """The store was away, or too slow for what has to be loaded."""
 
     reason = "claim_too_slow"
+
+
+class GroupLost(Exception):
+    """This worker is no member of the group, and will not be one by waiting."""
+
+    reason = "group_lost"
 
 
 class Claims(Protocol):
@@ -88,6 +95,24 @@ class ConsumerThread(base.AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         consumer.pause(*consumer.assignment())
 
+    async def check_group(self) -> None:
+        """Let aiokafka join again after an error; `GroupLost` where that would not help.
+
+        After an error its coordinator waits, without joining, until somebody who fetches takes notice. Nobody fetches here.
+        """
+        if self._consumer is not None:
+            await self.call_thread(self._check_group)
+
+    async def _check_group(self) -> None:
+        try:
+            self._ensure_consumer()._coordinator.check_errors()
+        except REFUSALS as error:
+            raise GroupLost(f"the broker refuses this consumer group: {error}") from error
+        except KafkaError as error:
+            if self._ensure_consumer()._coordinator._coordination_task.done():
+                raise GroupLost(f"aiokafka has given the consumer group up: {error}") from error
+            log.warning("consumer group: %r, joining again", error)
+
     async def mirror(self, offsets: Mapping[Place, int]) -> bool:
         """Commit to Kafka what the tables hold, for people and their lag tools."""
         return bool(await self.call_thread(self._mirror, offsets))
@@ -130,6 +155,10 @@ class Consumer(base.Consumer):
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def check_group(self) -> None:
+        """Once a second; raises `GroupLost`."""
+        await self._thread.check_group()
 
     # Positions
 

@@ -9,7 +9,7 @@ import logging
 import signal
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from streams.agents import App, build_app
 from streams.chain import Place
@@ -24,6 +24,7 @@ from streams.status import EXPIRE_S, Rate, WorkerProgress, counted
 from streams.tables import Kind, StoreUnavailable, Tables, View
 from streams.tables_redis import RedisTables
 from streams.topics import admin_client, check_copartitioned, describe_partitions
+from streams.transport import Consumer
 from streams.watchdog import Progress, Watchdog
 
 log = logging.getLogger(__name__)
@@ -159,6 +160,7 @@ class Worker:
             beat += 1
             if self._watchdog is not None:
                 watch(self._watchdog.progress, beat, owners)
+            await cast(Consumer, app.consumer).check_group()
             await owners.tend()
             try:
                 await self._tables.show({self._status_key: self.progress().view()}, EXPIRE_S)

@@ -8,17 +8,18 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streams.chain import Place
 from streams.fetcher import Fetcher
 from streams.intake import Fetched, Intake
+from streams.librdkafka import ApiKey
 from streams.mock_broker import MockBroker
 from streams.owner import DataGap, StateAhead, StateMissing
 from streams.stage import Effects, Record, Send
 from streams.tables import Change, Outcome, Owner, StoreUnavailable
-from streams.transport import ClaimTooSlow
+from streams.transport import ClaimTooSlow, GroupLost
 from tests.real.backend import Backend
 from tests.streams.inside import PARTITIONS, Inside, until
 from tests.streams.toy import Counting
@@ -355,3 +356,30 @@ def test_a_broker_that_goes_away_and_comes_back_loses_and_doubles_nothing() -> N
                 await inside.counted(worker, 60)
 
         asyncio.run(body())
+
+
+@pytest.mark.parametrize("request_kind", [ApiKey.SYNC_GROUP, ApiKey.JOIN_GROUP, ApiKey.FIND_COORDINATOR])
+def test_a_group_that_answers_with_an_error_is_joined_again(request_kind: ApiKey) -> None:
+    with MockBroker() as broker:
+        inside = Inside(Backend("mock", broker.bootstrap_servers, "redis://127.0.0.1:1/0", broker.create_topics))
+        broker.push_errors(request_kind, [KafkaError.INVALID_REQUEST])
+        inside.send(20)
+
+        async def body() -> None:
+            async with inside.worker() as worker:
+                await inside.counted(worker)
+
+        asyncio.run(body())
+
+
+def test_a_group_that_is_forbidden_stops_the_worker() -> None:
+    with MockBroker() as broker:
+        inside = Inside(Backend("mock", broker.bootstrap_servers, "redis://127.0.0.1:1/0", broker.create_topics))
+        broker.push_errors(ApiKey.JOIN_GROUP, [KafkaError.GROUP_AUTHORIZATION_FAILED] * 3)
+
+        async def body() -> None:
+            async with inside.worker() as worker:
+                await until(lambda: worker.progress().state == "stopping", 30, worker)
+
+        with pytest.raises(GroupLost):
+            asyncio.run(body())
