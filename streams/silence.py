@@ -69,8 +69,11 @@ class Silence:
             signal="silence",
             subject=None,
             layer="operation",
-            title=f"{model_id}: no predictions for {lasted}" if life == "open" else f"{model_id}: predictions came again after {lasted}",
-            summary=f"The longest gap of this model until now was {format_duration(known.longest_gap_s)}. While nothing comes, nothing can be judged.",
+            title=f"{model_id}: no predictions for {lasted}"
+            if life == "open"
+            else f"{model_id}: predictions came again after {lasted}",
+            summary=f"This model's longest gap until now was {format_duration(known.longest_gap_s)}. "
+            "While nothing comes, nothing can be judged.",
             onset_at=began,
             opened_at=opened,
             raised_at=now,
@@ -78,7 +81,9 @@ class Silence:
             value=now - began,
             reference=known.longest_gap_s,
             n=0,
-            advice=("Is the service up, does it publish, and does a worker read its partitions? `leadline doctor` checks the last two.",)
+            advice=(
+                "Is the service up, does it publish, and does a worker read its partitions? `leadline doctor` checks the last two.",
+            )
             if life == "open"
             else (),
         )
