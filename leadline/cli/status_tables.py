@@ -102,8 +102,8 @@ def _badness(row: Mapping[str, Any]) -> tuple[int, float, str, str]:
     """Verdict first; within one, how far the value stands beyond what noise alone could do."""
     value, floor, reference = row["value"], row["noise_floor"], row["reference"]
     beyond = 0.0
-    if value is not None:
-        beyond = abs(value - (reference or 0.0)) / floor if floor else 0.0
+    if value is not None and reference is not None and floor:
+        beyond = abs(value - reference) / floor
     return (RANK.get(row["verdict"], 9), -beyond, row["signal"], row["subject"] or "")
 
 
