@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 POOLED = "other"
 MAX_VERSIONS = 100
+MAX_KEYS = 200_000
 
 
 class Cell(NamedTuple):
@@ -47,6 +48,7 @@ class Combinations:
         self.model_of: list[int] = []
         self.pooled = 0
         self._numbers: dict[tuple[object, ...], int] = {}
+        self._flat: dict[tuple[object, ...], int] = {}
         self._cell_numbers: dict[Cell, int] = {}
         self._values: dict[str, set[tuple[str, str]]] = {}
         self._versions: dict[str, set[str]] = {}
@@ -87,7 +89,7 @@ class Combinations:
             number = self._add(combination)
             self._numbers[canonical] = number
             self.new[str(number).encode()] = msgspec.msgpack.encode(combination)
-        if len(self._numbers) < 200_000:
+        if len(self._numbers) < MAX_KEYS:
             self._numbers[key] = number
         return number
 
@@ -100,14 +102,16 @@ class Combinations:
     ) -> npt.NDArray[np.int64]:
         """The numbers of one model's rows."""
         keys: list[tuple[object, ...]] = [
-            (model_id, version, stage, *parts.items()) if parts else (model_id, version, stage)
+            (model_id, version, stage, *parts, *parts.values()) if parts else (model_id, version, stage)
             for version, stage, parts in zip(versions, stages, segments, strict=True)
         ]
-        found = list(map(self._numbers.get, keys))
+        found = list(map(self._flat.get, keys))
         if None in found:
             for at, number in enumerate(found):
                 if number is None:
-                    found[at] = self.number(model_id, versions[at], stages[at], segments[at])
+                    known = found[at] = self.number(model_id, versions[at], stages[at], segments[at])
+                    if len(self._flat) < MAX_KEYS:
+                        self._flat[keys[at]] = known
         return np.array(found, dtype=np.int64)
 
     def restore(self, rows: Mapping[bytes, bytes]) -> None:

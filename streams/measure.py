@@ -15,6 +15,7 @@ from scipy import special
 
 from detectors.binning import category
 from leadline.events import ClassValue, FeatureValue
+from streams.bin_grid import grid_of
 from streams.references import Reference
 
 Floats = npt.NDArray[np.float64]
@@ -98,10 +99,10 @@ def _codes(
         for at, name in enumerate(names):
             absent[:, at] = [name not in row for row in features]
     else:
-        numbers = _all_numbers(reference, rows)
-        if numbers is not None:
-            for at, feature in enumerate(known):
-                codes[at] = feature.bins.assign(numbers[at])
+        grid = grid_of(reference)
+        numbers = _all_numbers(rows, len(names)) if grid is not None else None
+        if grid is not None and numbers is not None:
+            codes = grid.assign(numbers)
             np.subtract(numbers, reference.centers[:, None], out=z)
             z /= reference.scales[:, None]
             return codes.T, z.T, absent
@@ -114,11 +115,9 @@ def _codes(
     return codes.T, z.T, absent
 
 
-def _all_numbers(reference: Reference, rows: Sequence[Any]) -> Floats | None:
-    """[features, n] where every feature is numeric and every value a finite number; `struct` takes neither text nor null for one."""
-    if any(feature.kind != "numeric" for feature in reference.features):
-        return None
-    flat = list(chain.from_iterable(rows)) if len(reference.features) > 1 else rows
+def _all_numbers(rows: Sequence[Any], width: int) -> Floats | None:
+    """[features, n] where every value is a finite number; `struct` takes neither text nor null for one."""
+    flat = list(chain.from_iterable(rows)) if width > 1 else rows
     try:
         packed = struct.pack(f"{len(flat)}d", *flat)
     except (struct.error, OverflowError):

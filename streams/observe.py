@@ -389,7 +389,8 @@ class Observer:
         if len(fresh) == len(ids):
             self.rows.put_many(ids, fields, packed, times, new=True)
         else:
-            new_ids, new_fields, new_rows = ([column[at] for at in fresh] for column in (ids, fields, packed))
+            new_ids, new_fields = [ids[at] for at in fresh], [fields[at] for at in fresh]
+            new_rows = [packed[at] for at in fresh]
             self.rows.put_many(new_ids, new_fields, new_rows, times[fresh], new=True)
         waiting: list[Arrival] = []
         for at, row in enumerate(before) if len(fresh) < len(ids) else ():
@@ -401,8 +402,7 @@ class Observer:
                     for label in unpack_waiting(row)
                 ]
         if waiting:
-            ids = dict.fromkeys(arrival.request_id for arrival in waiting)
-            self._count("early", len(ids))
+            self._count("early", len({arrival.request_id for arrival in waiting}))
             outcomes = Outcomes()
             outcomes.events += [
                 ("early", known[name], when, 1)
@@ -415,7 +415,7 @@ class Observer:
         self, columns: Columns, features: Sequence[Mapping[str, Any]], records: Sequence[Record], task: str
     ) -> dict[int, Fault]:
         """Positions of events with an integer beyond 64 bits. A float of that size is a value like any other."""
-        suspects = np.abs(np.nan_to_num(columns.score, posinf=0, neginf=0)) >= LARGEST_INTEGER
+        suspects = np.isfinite(columns.score) & (np.abs(columns.score) >= LARGEST_INTEGER)
         suspects |= columns.furthest >= 1e5
         at = np.flatnonzero(suspects).tolist()
         if not at:

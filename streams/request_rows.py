@@ -111,7 +111,8 @@ class RequestRows:
             of_names, of_fields, of_rows = names, fields, rows
             if first != last:
                 at = np.flatnonzero(buckets == bucket).tolist()
-                of_names, of_fields, of_rows = ([column[i] for i in at] for column in (names, fields, rows))
+                of_names = [names[i] for i in at]
+                of_fields, of_rows = [fields[i] for i in at], [rows[i] for i in at]
             self.writes.setdefault(self.table(bucket), {}).update(zip(of_fields, of_rows, strict=True))
             if new:
                 self._members.setdefault(bucket, []).extend(of_names)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -47,14 +49,12 @@ class Tally:
         """Entries [n] or [k, n]; rows [n] index the keys given to `fold`."""
         if not len(rows):
             return
-        shape = slots.shape
-        flat = rows if len(shape) == 1 else np.broadcast_to(rows, shape).ravel()
-        if isinstance(weights, float) and weights == 1.0:
-            self._counted.append((flat, slots.ravel()))
-        else:
-            self._weighted.append(
-                (flat, slots.ravel(), np.broadcast_to(np.asarray(weights, dtype=np.float64), shape).ravel())
-            )
+        if isinstance(weights, float):
+            if weights == 1.0:
+                self._counted.append((rows, slots))
+                return
+            weights = np.full(slots.shape, weights)
+        self._weighted.append((rows, slots, weights))
 
     def one(self, name: str, rows: Indices, weights: Floats | float = 1.0) -> None:
         """Entries in a section of one slot."""
@@ -76,48 +76,69 @@ class Tally:
 
     def parts(self, keys: Indices, n_keys: int) -> tuple[Parts, Parts]:
         """Integer counts and real-valued sums of every key."""
-        rows = np.concatenate(
-            [np.empty(0, np.int64)] + [rows for rows, _ in self._counted] + [rows for rows, _, _ in self._weighted]
-        )
-        slots = np.concatenate(
-            [np.empty(0, np.int64)] + [slots for _, slots in self._counted] + [slots for _, slots, _ in self._weighted]
-        )
-        weights = np.concatenate([np.empty(0)] + [weights for _, _, weights in self._weighted])
-        used = np.zeros(self.layout.size, dtype=np.bool_)
-        used[slots] = True
-        columns = np.flatnonzero(used)
-        width = len(columns)
-        # Every row is folded once, however many keys it counts for; a batch uses a part of the slots.
-        if len(keys) * width < DENSE_SHARE * len(rows):
-            compact = np.empty(self.layout.size, dtype=np.int64)
-            compact[columns] = np.arange(width)
-            entries, totals = _by_row(rows * width + compact[slots], weights, len(keys) * width, keys, n_keys, width)
+        size = self.layout.size
+        n = sum(slots.size for _, slots in self._counted) + sum(slots.size for _, slots, _ in self._weighted)
+        if len(keys) * size <= n:
+            # Few rows, many entries: into the whole table, large blocks as they are.
+            table = np.zeros(len(keys) * size)
+            for rows, slots in _joined(self._counted):
+                table += np.bincount((rows * size + slots).ravel(), minlength=len(table))
+            for rows, slots, weights in _joined(self._weighted):
+                table += np.bincount((rows * size + slots).ravel(), weights=weights.ravel(), minlength=len(table))
+            dense = table.reshape(-1, size)
+            columns = np.flatnonzero(dense.any(axis=0))
+            width = len(columns)
+            entries, totals = _by_row(dense[:, columns], keys)
         else:
-            columns, width = np.arange(self.layout.size), self.layout.size
-            entries, totals = _by_sorting(rows, slots, weights, keys, width)
+            none = np.empty(0, np.int64)
+            blocks = [*self._counted, *((rows, slots) for rows, slots, _ in self._weighted)]
+            rows = np.concatenate(
+                [none, *(rows if slots.ndim == 1 else np.tile(rows, len(slots)) for rows, slots in blocks)]
+            )
+            slots = np.concatenate([none, *(slots.ravel() for _, slots in blocks)])
+            weights = np.concatenate([np.empty(0), *(weights.ravel() for _, _, weights in self._weighted)])
+            used = np.zeros(size, dtype=np.bool_)
+            used[slots] = True
+            columns = np.flatnonzero(used)
+            width = len(columns)
+            # Every row is folded once, however many keys it counts for; a batch uses a part of the slots.
+            if len(keys) * width < DENSE_SHARE * len(rows):
+                compact = np.empty(size, dtype=np.int64)
+                compact[columns] = np.arange(width)
+                place = rows * width + compact[slots]
+                counted = len(place) - len(weights)
+                table = np.bincount(place[:counted], minlength=len(keys) * width).astype(np.float64)
+                table += np.bincount(place[counted:], weights=weights, minlength=len(keys) * width)
+                entries, totals = _by_row(table.reshape(-1, width), keys)
+            else:
+                columns, width = np.arange(size), size
+                entries, totals = _by_sorting(rows, slots, weights, keys, width)
         key, slot = np.divmod(entries, width) if width else (entries, entries)
         slot = columns[slot]
-        counted = slot < self.layout.integers
-        return _parts(key, slot, totals, counted, n_keys), _parts(key, slot, totals, ~counted, n_keys)
+        whole = slot < self.layout.integers
+        return _parts(key, slot, totals, whole, n_keys), _parts(key, slot, totals, ~whole, n_keys)
 
 
 def _parts(key: Indices, slot: Indices, totals: Floats, chosen: npt.NDArray[np.bool_], n_keys: int) -> Parts:
     return Parts(np.searchsorted(key[chosen], np.arange(n_keys + 1)).tolist(), slot[chosen], totals[chosen])
 
 
-def _by_row(
-    place: Indices, weights: Floats, size: int, keys: Indices, n_keys: int, width: int
-) -> tuple[Indices, Floats]:
-    """Counts rows into a dense table, then adds the rows of each key. Places (key, column), ascending, and their totals."""
-    counted = len(place) - len(weights)
-    table = np.bincount(place[counted:], weights=weights, minlength=size).astype(np.float64, copy=False)
-    table += np.bincount(place[:counted], minlength=size)
+def _joined(blocks: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The blocks of one dimension as one, and each of two."""
+    flat = [block for block in blocks if block[1].ndim == 1]
+    whole = [tuple(np.concatenate(parts) for parts in zip(*flat, strict=True))] if flat else []
+    return whole + [block for block in blocks if block[1].ndim == 2]
+
+
+def _by_row(table: Floats, keys: Indices) -> tuple[Indices, Floats]:
+    """Adds the rows of each key: places (key, column), ascending, and their totals."""
+    width = table.shape[1]
     row, membership = np.nonzero(keys >= 0)
     key = keys[row, membership]
     order = np.argsort(key, kind="stable")
     key, row = key[order], row[order]
     starts = np.flatnonzero(np.diff(key, prepend=-1))
-    sums = np.add.reduceat(table.reshape(-1, width)[row], starts, axis=0)
+    sums = np.add.reduceat(table[row], starts, axis=0)
     flat = np.flatnonzero(sums)
     return key[starts][flat // width] * width + flat % width, sums.ravel()[flat]
 
@@ -147,6 +168,13 @@ def _sum_equal(place: Indices, values: Floats) -> tuple[Indices, Floats]:
     return place[starts], np.add.reduceat(values[order], starts)
 
 
+@lru_cache(maxsize=1024)
+def _feature_starts(layout: Layout) -> Indices:
+    """[3, features, 1]: the first slots of each feature's counts, sums and absences."""
+    sections = ("feature", "z", "absent")
+    return np.array([[[layout.offset(f"{section}:{name}")] for name, _ in layout.features] for section in sections])
+
+
 def tally_predictions(
     tally: Tally, columns: Columns, rows: Indices, latency_ms: Floats | None = None, confidence: Floats | None = None
 ) -> None:
@@ -164,27 +192,23 @@ def tally_predictions(
     if columns.score_codes is not None:
         tally.add(rows, layout.offset("score") + columns.score_codes.astype(np.int64))
     if layout.features:
-        names = [name for name, _ in layout.features]
-        starts = np.array([[layout.offset(f"feature:{name}"), layout.offset(f"z:{name}")] for name in names])[
-            :, :, None
-        ]
+        starts = _feature_starts(layout)
         z = columns.z.T
-        tally.add(rows, columns.codes.T + starts[:, 0])
-        tally.add(rows, np.broadcast_to(starts[:, 1], z.shape), z)
-        tally.add(rows, np.broadcast_to(starts[:, 1] + 1, z.shape), z * z)
+        tally.add(rows, columns.codes.T + starts[0])
+        tally.add(rows, np.repeat(starts[1], len(rows), axis=1), z)
+        tally.add(rows, np.repeat(starts[1] + 1, len(rows), axis=1), z * z)
         if columns.absent.any():
-            absent = np.array([layout.offset(f"absent:{name}") for name in names])
             row_at, feature_at = np.nonzero(columns.absent)
-            tally.add(rows[row_at], absent[feature_at])
+            tally.add(rows[row_at], starts[2, feature_at, 0])
         tally.one("extra", rows[columns.extra])
         tally.one("out_of_distribution", rows[columns.furthest > OUT_OF_DISTRIBUTION_Z])
     if layout.task != "regression":
         nats = entropy(columns)
-        valid = np.isfinite(nats)
-        tally.one("entropy_rows", rows[valid])
-        tally.one("entropy_sum", rows[valid], nats[valid])
-        tally.one("entropy_squares", rows[valid], nats[valid] ** 2)
-    rounded = np.rint(np.nan_to_num(columns.score, posinf=0.0, neginf=0.0) * 1e6)
+        stated = np.isfinite(nats)
+        tally.one("entropy_rows", rows[stated])
+        tally.one("entropy_sum", rows[stated], nats[stated])
+        tally.one("entropy_squares", rows[stated], nats[stated] ** 2)
+    rounded = np.rint(np.where(valid, columns.score, 0.0) * 1e6)
     # A cheap mix of the rounded score: one most frequent value shows as one full slot.
     mixed = (np.clip(rounded, -(2**52), 2**52).astype(np.int64) * 2654435761 >> 16) % COLLAPSE_SLOTS
     tally.add(rows, layout.offset("collapse") + mixed)
@@ -264,15 +288,15 @@ def _tally_classes(
     layout = tally.layout
     width = len(layout.classes) + 1
     known = np.isfinite(predicted) & np.isfinite(label)
-    rows, predicted, label = rows[known], predicted[known].astype(np.int64), label[known].astype(np.int64)
-    tally.add(rows, layout.offset("confusion") + label * width + predicted, sign)
+    rows, given, truth_at = rows[known], predicted[known].astype(np.int64), label[known].astype(np.int64)
+    tally.add(rows, layout.offset("confusion") + truth_at * width + given, sign)
     if class_scores is None or not layout.classes:
         return
     shares = class_scores[known].astype(np.float64)
-    inside = label < width - 1
-    truth = np.where(inside, shares[np.arange(len(label)), np.minimum(label, width - 2)], 0.0)
+    inside = truth_at < width - 1
+    truth = np.where(inside, shares[np.arange(len(truth_at)), np.minimum(truth_at, width - 2)], 0.0)
     tally.one("log_loss", rows, sign * log_loss(truth))
-    one_hot = (np.arange(width - 1) == label[:, None]).astype(np.float64)
+    one_hot = (np.arange(width - 1) == truth_at[:, None]).astype(np.float64)
     tally.one("squared_loss", rows, sign * ((shares - one_hot) ** 2).sum(axis=1))
 
 
@@ -280,12 +304,12 @@ def log_bins(values: Floats, least: float, growth: float, bins: int) -> Indices:
     """Bin of a positive value: bin k holds (least growth^(k-1), least growth^k], so a quantile is known to sqrt(growth)."""
     with np.errstate(divide="ignore"):
         raw = np.ceil(np.log(values / least) / np.log(growth))
-    return np.clip(np.nan_to_num(raw, neginf=0.0), 0, bins - 1).astype(np.int64)
+    return np.asarray(np.clip(np.nan_to_num(raw, neginf=0.0), 0, bins - 1), dtype=np.int64)
 
 
 def log_bin_values(least: float, growth: float, bins: int) -> Floats:
     """The middle (in ratio) of each bin: within sqrt(growth) - 1 of every value of the bin."""
-    return least * growth ** (np.arange(bins) - 0.5)
+    return np.asarray(least * growth ** (np.arange(bins) - 0.5), dtype=np.float64)
 
 
 def tally_delays(tally: Tally, rows: Indices, delay_s: Floats) -> None:
