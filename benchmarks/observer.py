@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import gc
 import json
 import os
 import pstats
@@ -67,7 +68,11 @@ def load(predictions: int, gap_s: float, models: int, seed: int = 2) -> list[Bat
     truth = (rng.random(predictions) < scores).astype(int).tolist()
     labelled = np.flatnonzero(rng.random(predictions) < LABELLED)
     label_times = np.round(times[labelled] + np.maximum(rng.exponential(3.0, len(labelled)), gap_s / 2), 3)
-    site, ward, version = rng.integers(0, 3, predictions), rng.integers(0, 4, predictions), rng.integers(0, 2, predictions)
+    site, ward, version = (
+        rng.integers(0, 3, predictions),
+        rng.integers(0, 4, predictions),
+        rng.integers(0, 2, predictions),
+    )
     ids = [f"{value:016x}{at:016x}" for at, value in enumerate(rng.integers(0, 2**62, predictions).tolist())]
     encode = msgspec.json.encode
     bodies = [
@@ -92,12 +97,20 @@ def load(predictions: int, gap_s: float, models: int, seed: int = 2) -> list[Bat
     for begin in range(0, predictions, BATCH):
         end = min(begin + BATCH, predictions)
         batches.append(
-            ("predictions", [Record(at, ids[at].encode(), bodies[at], float(times[at]) + 0.05) for at in range(begin, end)])
+            (
+                "predictions",
+                [Record(at, ids[at].encode(), bodies[at], float(times[at]) + 0.05) for at in range(begin, end)],
+            )
         )
         upto = int(np.searchsorted(label_times[order], times[end - 1])) if end < predictions else len(order)
         coming = [(int(labelled[at]), float(label_times[at])) for at in order[done:upto]]
         records = [
-            Record(done + place, ids[at].encode(), encode({"request_id": ids[at], "label": truth[at], "timestamp": when}), when + 0.05)
+            Record(
+                done + place,
+                ids[at].encode(),
+                encode({"request_id": ids[at], "label": truth[at], "timestamp": when}),
+                when + 0.05,
+            )
             for place, (at, when) in enumerate(coming)
         ]
         batches += [("labels", records[at : at + BATCH]) for at in range(0, len(records), BATCH)]
@@ -128,11 +141,15 @@ class Run:
     def all(self) -> None:
         clock = time.process_time  # others on the machine shake it less than the wall clock
         config = self.observer.config
+        gc.collect()
+        gc.freeze()  # the log stands for the broker: a worker's collector does not walk over it
         kinds = {"predictions": decoding.Prediction, "labels": decoding.Label}
         for source, records in self.batches:
             began = clock()
             kind: Any = kinds[source]
-            decoding.decode(kind, records, max_bytes=config.kafka.max_message_bytes, max_future_s=config.join.max_future)
+            decoding.decode(
+                kind, records, max_bytes=config.kafka.max_message_bytes, max_future_s=config.join.max_future
+            )
             self.took["decode"] += clock() - began
             began = clock()
             if self.observer.needed(source, records):
@@ -165,16 +182,29 @@ def once(name: str, scale: float, profile: bool = False) -> dict[str, float]:
         pstats.Stats(profiler).sort_stats("tottime").print_stats(30)
     else:
         run.all()
+    gc.unfreeze()
     return run.figures()
 
 
-def by_turns(names: list[str], scale: float, rounds: int, checkouts: dict[str, Path]) -> dict[tuple[str, str], list[dict[str, float]]]:
+def by_turns(
+    names: list[str], scale: float, rounds: int, checkouts: dict[str, Path]
+) -> dict[tuple[str, str], list[dict[str, float]]]:
     """Figures by (checkout, load); each round runs every checkout once, in processes of their own."""
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     for turn in range(rounds):
         for name in names:
             for title, folder in list(checkouts.items())[:: 1 if turn % 2 else -1]:
-                command = [sys.executable, str(Path(__file__).resolve()), "--load", name, "--scale", str(scale), "--json", "--rounds", "1"]
+                command = [
+                    sys.executable,
+                    str(Path(__file__).resolve()),
+                    "--load",
+                    name,
+                    "--scale",
+                    str(scale),
+                    "--json",
+                    "--rounds",
+                    "1",
+                ]
                 environment = {**os.environ, "LEADLINE_CHECKOUT": str(folder.resolve())}
                 out = subprocess.run(command, capture_output=True, check=True, text=True, env=environment)
                 found.setdefault((title, name), []).append(json.loads(out.stdout)[name][0])
@@ -195,13 +225,22 @@ def main() -> None:
         checkouts = {"this": Path(__file__).resolve().parents[1], "other": options.against}
         results = by_turns(names, options.scale, options.rounds, checkouts)
     else:
-        results = {("this", name): [once(name, options.scale, options.profile) for _ in range(options.rounds)] for name in names}
+        results = {
+            ("this", name): [once(name, options.scale, options.profile) for _ in range(options.rounds)]
+            for name in names
+        }
     if options.json:
         print(json.dumps({name: runs for (_, name), runs in results.items()}))
         return
-    print(f"{'load':8}{'code':7}" + "".join(f"{part:>22}" for part in ("all", "prediction", "label", "decode", "digest bytes")))
+    print(
+        f"{'load':8}{'code':7}"
+        + "".join(f"{part:>22}" for part in ("all", "prediction", "label", "decode", "digest bytes"))
+    )
     for (title, name), runs in sorted(results.items(), key=lambda item: names.index(item[0][1])):
-        cells = [f"{statistics.median(run[part] for run in runs):8.2f} (least {min(run[part] for run in runs):7.2f})" for part in runs[0]]
+        cells = [
+            f"{statistics.median(run[part] for run in runs):8.2f} (least {min(run[part] for run in runs):7.2f})"
+            for part in runs[0]
+        ]
         print(f"{name:8}{title:7}" + "".join(f"{cell:>26}" for cell in cells))
 
 
