@@ -13,6 +13,7 @@ import leadline
 from streams.backtest import Backtest
 from streams.figures import Figure, figures
 from streams.gather import DAY_S
+from streams.group_figures import group_figures
 from streams.incidents import Where
 from streams.model_judge import ModelJudge
 from streams.views import incident_row
@@ -86,6 +87,20 @@ def figure_rows(judge: ModelJudge) -> Iterator[dict[str, Any]]:
                 for version in versions:
                     for figure in rows:
                         yield _row(judge.model_id, version, where, axis, start, end, figure)
+    yield from _group_rows(judge, only)
+
+
+def _group_rows(judge: ModelJudge, only: str | None) -> Iterator[dict[str, Any]]:
+    """Gaps between the values of each segment name, over the whole log; the segment is null, the subject its name."""
+    named: dict[tuple[str | None, str, str], dict[str, np.ndarray]] = {}
+    for where in dict.fromkeys(where for where, _ in judge.days.cells()):
+        if where.segment is not None:
+            key = (where.version, where.stage, where.segment.partition("=")[0])
+            named.setdefault(key, {})[where.segment] = judge.days.total(where)
+    for (version, stage, _), groups in named.items():
+        for figure in group_figures(judge.reference.layout, groups):
+            for shown in [version] if only is None or version is not None else [None, only]:
+                yield _row(judge.model_id, shown, Where(version, stage, None), "cohort", None, None, figure)
 
 
 def _row(
