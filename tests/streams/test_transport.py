@@ -194,6 +194,7 @@ def test_another_log_begins_anew_and_keeps_the_state(inside: Inside) -> None:
     asyncio.run(body())
 
 
+@pytest.mark.kafka
 def test_what_the_log_no_longer_holds_is_reported_and_then_left_behind(on_kafka: Inside) -> None:
     inside, gaps = on_kafka, []
 
@@ -222,6 +223,7 @@ def test_what_the_log_no_longer_holds_is_reported_and_then_left_behind(on_kafka:
     assert inside.totals()["labels"] == 200
 
 
+@pytest.mark.kafka
 def test_offsets_of_transactions_are_explained_holes(on_kafka: Inside) -> None:
     inside = on_kafka
     producer = Producer(
