@@ -33,7 +33,15 @@ JSON_NUMBERS = ("NaN", "1e999", "9223372036854775808", "123456789012345678901234
 def _numeric(name: str, low: float, width: float, bins: int) -> Any:
     edges = [low + at * width for at in range(bins)]
     middle = low + bins * width / 2
-    return numeric_from_edges(name, edges, edges[:: max(bins // 9, 1)], center=middle, scale=bins * width / 4, low=low, high=low + bins * width)
+    return numeric_from_edges(
+        name,
+        edges,
+        edges[:: max(bins // 9, 1)],
+        center=middle,
+        scale=bins * width / 4,
+        low=low,
+        high=low + bins * width,
+    )
 
 
 def references() -> dict[str, Reference]:
@@ -57,7 +65,9 @@ def _maybe(rng: random.Random, share: float, value: Any) -> Any:
 def _features(rng: random.Random) -> dict[str, Any]:
     row: dict[str, Any] = {
         "age": rng.gauss(55, 25),
-        "stay": rng.choice([rng.expovariate(0.2), rng.randrange(20), True, None, "long", 1e18, 1e300]) if rng.random() < 0.1 else rng.expovariate(0.2),
+        "stay": rng.choice([rng.expovariate(0.2), rng.randrange(20), True, None, "long", 1e18, 1e300])
+        if rng.random() < 0.1
+        else rng.expovariate(0.2),
         "rate": rng.gauss(0, 1.5),
         "kind": rng.choice(["a", "b", "c", "d", "x", "é", 3, 3.0, None]),
         "flag": rng.random() < 0.5,
@@ -89,7 +99,9 @@ def _prediction(rng: random.Random, at: int, when: float) -> dict[str, Any]:
         "score": score,
         "prediction": answer,
         "features": _maybe(rng, 0.97, _features(rng)),
-        "segments": _maybe(rng, 0.9, {"site": rng.choice(SITES), "ward": rng.choice(WARDS) if rng.random() < 0.9 else f"w{at}"}),
+        "segments": _maybe(
+            rng, 0.9, {"site": rng.choice(SITES), "ward": rng.choice(WARDS) if rng.random() < 0.9 else f"w{at}"}
+        ),
         "stage": rng.choice([None, None, None, "live", "shadow"]),
         "latency_ms": _maybe(rng, 0.7, rng.lognormvariate(2, 1)),
         "confidence": _maybe(rng, 0.3, rng.random()),
@@ -161,7 +173,9 @@ def _label(rng: random.Random, at: int, event: dict[str, Any], when: float) -> t
     stamp = round(when + rng.choice([rng.expovariate(0.3), rng.expovariate(0.02), -5.0, 5000.0, -500.0]), 3)
     label = {"request_id": event["request_id"], "label": truth, "timestamp": stamp}
     if rng.random() < 0.3:
-        label["values"] = {"cost": rng.gauss(100, 20), "days": rng.randrange(9)} if rng.random() < 0.8 else {"cost": 1.5}
+        label["values"] = (
+            {"cost": rng.gauss(100, 20), "days": rng.randrange(9)} if rng.random() < 0.8 else {"cost": 1.5}
+        )
     text = msgspec.json.encode(label)
     body = _spoil(rng, text) if rng.random() < 0.03 else text
     return (max(stamp, 0.0) - (20.0 if rng.random() < 0.1 else 0.0) + rng.random(), at, "labels", body)
@@ -182,6 +196,10 @@ def _without_detail(rejected: bytes) -> Any:
     return {name: value for name, value in msgspec.json.decode(rejected).items() if name != "detail"}
 
 
+def _sorted(value: Any) -> Any:
+    return [(name, _sorted(value[name])) for name in sorted(value)] if isinstance(value, dict) else value
+
+
 class Said:
     """Everything that an observer said: a running hash of what must be the same to the bit, and sums of what may differ in the last one."""
 
@@ -193,14 +211,16 @@ class Said:
     def take(self, observer: Observer, seen: Observation | Effects, digests: list[Digest]) -> None:
         for digest in digests:
             self._digest(digest)
-        parts: list[Any] = [observer.checkpoint(), observer.watermark.time]
+        # In which order a batch's rows and counters are written means nothing.
+        state = msgspec.msgpack.decode(observer.checkpoint())
+        parts: list[Any] = [[_sorted(part) for part in state.values()], observer.watermark.time]
         if isinstance(seen, Effects):
-            parts += [seen.writes, seen.removes, seen.drops, seen.checkpoint, seen.views]
+            parts += [_sorted(seen.writes), _sorted(seen.removes), seen.drops, seen.views]
             parts += [[(send.topic, send.key, send.partition) for send in seen.sends]]
             parts += [_without_detail(send.value) for send in seen.sends if send.topic.endswith("rejected")]
         else:
             parts += [[(fault.record, fault.reason) for fault in seen.faults], seen.duplicates, seen.drops]
-            parts += [observer.rows.take_changes(), observer.combinations.take_new()]
+            parts += [[_sorted(part) for part in observer.rows.take_changes()], observer.combinations.take_new()]
         self.exact.update(repr(parts).encode())
 
     def _digest(self, digest: Digest) -> None:
@@ -208,7 +228,9 @@ class Said:
         self.exact.update(msgspec.json.encode(rest))
         for cell in digest.cells:
             self.cells += 1
-            self.exact.update(repr((cell.version, cell.stage, cell.segment, cell.pane, cell.day, cell.indices, cell.counts)).encode())
+            self.exact.update(
+                repr((cell.version, cell.stage, cell.segment, cell.pane, cell.day, cell.indices, cell.counts)).encode()
+            )
             # Weighted by the cell, so that a value in a wrong cell shows.
             weight = 1 + self.cells % 97
             for slot, value in zip(cell.sum_indices, cell.sums, strict=True):
@@ -216,7 +238,11 @@ class Said:
                 self.sums[key] = self.sums.get(key, 0.0) + weight * value
 
     def summary(self) -> dict[str, Any]:
-        return {"exact": self.exact.hexdigest(), "cells": self.cells, "sums": {key: self.sums[key] for key in sorted(self.sums)}}
+        return {
+            "exact": self.exact.hexdigest(),
+            "cells": self.cells,
+            "sums": {key: self.sums[key] for key in sorted(self.sums)},
+        }
 
 
 def run_live(log: list[tuple[str, Record]], batch: int) -> Said:
@@ -232,7 +258,10 @@ def run_live(log: list[tuple[str, Record]], batch: int) -> Said:
             if len(waiting) >= batch or (at == len(log) - 1 and waiting):
                 needed = observer.needed(name, waiting)
                 said.exact.update(repr(needed).encode())
-                found = {table: {field: store[table][field] for field in fields if field in store.get(table, {})} for table, fields in needed.items()}
+                found = {
+                    table: {field: store[table][field] for field in fields if field in store.get(table, {})}
+                    for table, fields in needed.items()
+                }
                 effects = observer.fold(name, waiting, found, BEGIN_S)
                 for table, rows in effects.writes.items():
                     store.setdefault(table, {}).update(rows)
@@ -241,7 +270,11 @@ def run_live(log: list[tuple[str, Record]], batch: int) -> Said:
                         store.get(table, {}).pop(row, None)
                 for table in effects.drops:
                     store.pop(table, None)
-                sent = [msgspec.json.decode(send.value, type=Digest) for send in effects.sends if send.topic.endswith("digests")]
+                sent = [
+                    msgspec.json.decode(send.value, type=Digest)
+                    for send in effects.sends
+                    if send.topic.endswith("digests")
+                ]
                 said.take(observer, effects, sent)
                 queue[name] = []
     return said

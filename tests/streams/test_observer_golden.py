@@ -24,10 +24,14 @@ def test_digests_rows_and_counts_are_those_of_the_golden_run(name: str, found: d
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
-def test_sums_are_those_of_the_golden_run_but_for_their_last_digits(name: str, found: dict[str, dict[str, object]]) -> None:
+def test_sums_are_those_of_the_golden_run_but_for_their_last_digits(
+    name: str, found: dict[str, dict[str, object]]
+) -> None:
     said, expected = found[name]["sums"], EXPECTED[name]["sums"]
     assert isinstance(said, dict)
-    wrong = {slot: (said.get(slot, 0.0), value) for slot, value in expected.items() if not close(said.get(slot, 0.0), value)}
+    wrong = {
+        slot: (said.get(slot, 0.0), value) for slot, value in expected.items() if not close(said.get(slot, 0.0), value)
+    }
     wrong |= {slot: (value, 0.0) for slot, value in said.items() if slot not in expected and not close(value, 0.0)}
     assert not wrong
 
