@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +15,9 @@ import msgspec
 
 from streams.decode import parse_rfc3339
 from streams.stage import Record
+
+MAX_STEP_S = 3600.0  # a line this much later than one of the next two has a stamp that is wrong
+LOOK_AHEAD = 3
 
 
 class LogError(Exception):
@@ -41,14 +46,17 @@ def read_log(path: Path, now: float, progress: Callable[[int], None] | None = No
     """
     if not path.exists():
         raise LogError(f"{path} does not exist; give JSON Lines (.jsonl, .jsonl.gz) or Parquet")
+    told = False
     lines = _parquet(path) if path.suffix in {".parquet", ".pq"} else _lines(path, progress)
     for offset, line in enumerate(lines):
         arrived, stamp = _when(line)
         if arrived is not None:
+            told = True
             yield Arrived(arrived, Record(offset, None, line, arrived))
         else:
-            # A stamp that cannot be right says nothing about the order of arrival either.
-            yield Arrived(stamp if stamp is not None and stamp <= now else None, Record(offset, None, line, now))
+            # A stamp that cannot be right says nothing about the order of arrival either; nor does one among times of arrival.
+            usable = stamp is not None and stamp <= now and not told
+            yield Arrived(stamp if usable else None, Record(offset, None, line, now))
 
 
 def _lines(path: Path, progress: Callable[[int], None] | None) -> Iterator[bytes]:
@@ -116,7 +124,8 @@ def _seconds(value: float | str | None) -> float | None:
 
 def merge(predictions: Iterator[Arrived], labels: Iterator[Arrived]) -> Iterator[tuple[str, Record]]:
     """Both files in order of arrival. Order within a file is file order: a line whose time is unknown, or lies before the last one's,
-    arrives with the line before it."""
+    arrives with the line before it. So does one whose time is far past that of the lines after it: a single stamp that is wrong
+    must not hold back the rest of its file."""
     left, right = _monotone(predictions), _monotone(labels)
     one, other = next(left, None), next(right, None)
     while one is not None or other is not None:
@@ -131,7 +140,11 @@ def merge(predictions: Iterator[Arrived], labels: Iterator[Arrived]) -> Iterator
 
 def _monotone(lines: Iterator[Arrived]) -> Iterator[tuple[float, Record]]:
     last = -math.inf
-    for line in lines:
+    ahead = deque(islice(lines, LOOK_AHEAD))
+    while ahead:
+        times = [line.at for line in ahead if line.at is not None and math.isfinite(line.at)]
+        line = ahead.popleft()
         if line.at is not None and math.isfinite(line.at):
-            last = max(last, line.at)
+            last = max(last, line.at if line.at <= min(times) + MAX_STEP_S else min(times))
         yield last, line.record
+        ahead.extend(islice(lines, 1))

@@ -1,0 +1,91 @@
+"""Two files become one order of arrival."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from streams.log_files import LogError, merge, read_log
+
+NOW = 2_000_000.0
+
+
+def lines(folder: Path, name: str, *events: dict[str, object] | str) -> Path:
+    path = folder / f"{name}.jsonl"
+    path.write_text("".join((event if isinstance(event, str) else json.dumps(event)) + "\n" for event in events))
+    return path
+
+
+def merged(predictions: Path, labels: Path) -> list[str]:
+    """p0, l0, … : file and line, in order of arrival."""
+    return [
+        f"{source[0]}{record.offset}" for source, record in merge(read_log(predictions, NOW), read_log(labels, NOW))
+    ]
+
+
+def test_events_are_merged_by_their_time_of_arrival_where_they_carry_one(tmp_path: Path) -> None:
+    one = lines(tmp_path, "p", {"timestamp": 9, "arrived_at": 1}, {"timestamp": 0, "arrived_at": 3})
+    other = lines(tmp_path, "l", {"timestamp": 0, "arrived_at": 2}, {"timestamp": 5, "arrived_at": 4})
+    assert merged(one, other) == ["p0", "l0", "p1", "l1"]
+
+
+def test_events_are_merged_by_timestamp_where_they_carry_no_time_of_arrival(tmp_path: Path) -> None:
+    one = lines(tmp_path, "p", {"timestamp": 1}, {"timestamp": "1970-01-01T00:00:03Z"})
+    other = lines(tmp_path, "l", {"timestamp": 2}, {"timestamp": 4.5})
+    assert merged(one, other) == ["p0", "l0", "p1", "l1"]
+
+
+def test_the_order_of_a_file_is_kept_whatever_its_stamps_say(tmp_path: Path) -> None:
+    one = lines(tmp_path, "p", {"timestamp": 30}, {"timestamp": 10}, {"timestamp": 40})
+    other = lines(tmp_path, "l", {"timestamp": 20}, {"timestamp": 35})
+    assert merged(one, other) == ["l0", "p0", "p1", "l1", "p2"]
+
+
+def test_a_line_without_a_time_arrives_with_the_line_before_it(tmp_path: Path) -> None:
+    one = lines(tmp_path, "p", {"timestamp": 1}, "nonsense", {"timestamp": [1]}, {"timestamp": 5})
+    other = lines(tmp_path, "l", {"timestamp": 2})
+    assert merged(one, other) == ["p0", "p1", "p2", "l0", "p3"]
+
+
+def test_one_stamp_far_ahead_holds_back_nothing_behind_it(tmp_path: Path) -> None:
+    one = lines(tmp_path, "p", {"timestamp": 1}, {"timestamp": 900_000}, {"timestamp": 3}, {"timestamp": 5})
+    other = lines(tmp_path, "l", {"timestamp": 2}, {"timestamp": 4})
+    assert merged(one, other) == ["p0", "l0", "p1", "p2", "l1", "p3"]
+
+
+def test_a_first_stamp_far_ahead_holds_back_nothing_behind_it(tmp_path: Path) -> None:
+    one = lines(tmp_path, "p", {"timestamp": 900_000}, {"timestamp": 3}, {"timestamp": 5})
+    other = lines(tmp_path, "l", {"timestamp": 2}, {"timestamp": 4})
+    assert merged(one, other) == ["l0", "p0", "p1", "l1", "p2"]
+
+
+def test_a_gap_in_a_file_is_a_gap(tmp_path: Path) -> None:
+    one = lines(tmp_path, "p", {"timestamp": 1}, *({"timestamp": 100_000 + at} for at in range(3)))
+    other = lines(tmp_path, "l", {"timestamp": 50_000}, {"timestamp": 100_001.5})
+    assert merged(one, other) == ["p0", "l0", "p1", "p2", "l1", "p3"]
+
+
+def test_a_line_without_a_time_of_arrival_among_those_that_have_one_says_nothing_by_its_stamp(tmp_path: Path) -> None:
+    one = lines(tmp_path, "p", {"arrived_at": 1}, {"timestamp": 60}, {"arrived_at": 3})
+    other = lines(tmp_path, "l", {"arrived_at": 2})
+    assert merged(one, other) == ["p0", "p1", "l0", "p2"]
+
+
+def test_a_stamp_is_held_against_the_time_of_arrival_or_the_clock_that_is_given(tmp_path: Path) -> None:
+    path = lines(tmp_path, "p", {"timestamp": 1, "arrived_at": 7}, {"timestamp": 1})
+    assert [line.record.timestamp for line in read_log(path, NOW)] == [7, NOW]
+
+
+@pytest.mark.parametrize("name", ["missing.jsonl", "missing.parquet"])
+def test_a_file_that_does_not_exist_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(LogError, match=name):
+        list(read_log(tmp_path / name, NOW))
+
+
+def test_progress_adds_up_to_the_size_of_the_file(tmp_path: Path) -> None:
+    path = lines(tmp_path, "p", *({"timestamp": at} for at in range(5000)))
+    told: list[int] = []
+    assert len(list(read_log(path, NOW, told.append))) == 5000
+    assert sum(told) == path.stat().st_size
