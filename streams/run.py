@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from leadline.config import Config
-from streams.configured_topics import MAX_DIGEST_BYTES, check_present
+from streams.configured_topics import MAX_DIGEST_BYTES, check_present, topic_specs
 from streams.factories import JudgeFactory, ObserveFactory
 from streams.gap_alert import gap_alert
 from streams.learned import LearnedBaselines
@@ -139,3 +139,6 @@ def run(
         observe = ObserveFactory(config, book, found[config.kafka.topics.digests])
         judge = JudgeFactory(config, book)
         return run_worker(settings, QuietWhenIdle(observe), QuietWhenIdle(judge), on_gap=on_gap or GapTold(config))
+
+
+__all__ = ["BOTH", "GapTold", "QuietWhenIdle", "run", "topic_specs", "worker_settings"]
