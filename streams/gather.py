@@ -32,7 +32,10 @@ class Gather:
         self._cohorts: dict[int, list[int]] = {}
 
     def add_rows(self, combinations: Indices, panes: Indices, times: npt.NDArray[np.float64]) -> Indices:
-        """The group of each new row, for the tally: rows of one group count for the same cells. `times` are the predictions', epoch seconds."""
+        """The group of each new row, for the tally: rows of one group count for the same cells.
+
+        `times` are the predictions', epoch seconds.
+        """
         if not len(combinations):
             return combinations
         days = (times // DAY_S).astype(np.int64)

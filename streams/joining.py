@@ -28,8 +28,9 @@ from streams.rows import (
     join_pending,
     join_row,
     label_of,
+    pack_waiting,
+    unpack_waiting,
 )
-from streams.rows import pack_waiting, unpack_waiting
 
 NO_DELAY = float("nan")  # of a correction, and of what it takes back: the first label alone says how long labels take
 
@@ -80,7 +81,7 @@ class Joiner:
         self.read_labels = read_labels
 
     def take(self, arrivals: Sequence[Arrival], outcomes: Outcomes) -> None:
-        """Takes labels in order of arrival. Labels of one request are told apart by rounds, so that each sees what the last one did."""
+        """Takes labels in order of arrival. Labels of one request go in rounds, so that each sees what the last one did."""
         while arrivals:
             names = [arrival.request_id for arrival in arrivals]
             later: list[Arrival] = []

@@ -347,7 +347,7 @@ class Observer:
         columns = measure(reference, scores, [event.prediction for event in events], features, model.threshold)
         large = self._too_large(columns, features, [decoded.records[at] for at in positions], reference.task)
         if large:
-            faults = {at: fault for at, fault in large.items()}
+            faults = large
             seen.faults += faults.values()
             self._count("predictions", -len(faults))
             positions = [position for at, position in enumerate(positions) if at not in faults]
