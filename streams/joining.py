@@ -57,7 +57,9 @@ class Outcomes:
     values: list[dict[str, float] | None] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)
     events: list[tuple[str, bytes, float, int]] = field(default_factory=list)
-    """(join slot, row, visible, +1 or -1) of everything that is counted beside the outcome. A first label is `joined`: `delays` says which is one."""
+    """(join slot, row, visible, +1 or -1) of everything that is counted beside the outcome.
+
+    A first label is `joined` too: `delays` says which is one."""
     waiting: int = 0
     repeated: int = 0
     late_labels: int = 0
