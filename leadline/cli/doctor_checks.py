@@ -161,10 +161,6 @@ def store(config: Config) -> Iterator[Finding]:
             yield from workers(opened, config.redis.prefix)
     except StoreError as error:
         yield Finding("Redis", "fail", str(error), "start Redis (docker compose up, make kafka-up), or set redis.url")
-    except ValueError as error:  # redis-py on a URL that is none
-        yield Finding(
-            "Redis", "fail", f"redis.url cannot be used: {error}", "write redis://HOST:PORT/0, or rediss:// for TLS"
-        )
 
 
 def server(opened: Store) -> Iterator[Finding]:
