@@ -2,8 +2,9 @@
 
 It is started as a subprocess with a configuration written for this run (own group, own topics, own Redis prefix), so
 it pays for everything that it does in production: checks, panes, digests, judge, and one Redis commit a batch.
-Progress is read from the consumer group's offsets, which the worker mirrors to Kafka only after the Redis commit; the
-joined rows from ``leadline status --json``.
+Progress is read from Redis, where a commit stores the offset with the state (Kafka's own group offsets are a mirror of
+it, a second late). *Observed*: every event is counted and committed. *Judged*: the judges have committed every digest
+that came of it as well. The worker is done when both are.
 
 The clock starts when the first offset appears, and the events counted by then are not credited.
 """
@@ -24,15 +25,16 @@ from typing import Any
 
 import redis as redis_client
 import yaml
-from confluent_kafka import ConsumerGroupTopicPartitions
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from benchmarks.peers.load import PREDICTIONS_PER_S
 from benchmarks.peers.process import ROOT, PeerFailed
 from benchmarks.peers.protocol import Spec, peak_rss_mb
 from benchmarks.peers.venvs import PeerUnavailable
 
 POLL_S = 0.05
-PREDICTIONS_PER_S = 1000.0  # of event time, as the load has them; the sample is a rate of event time
+VIEWS_S = 10.0
 OWN_TOPICS = ("changes", "digests", "alerts", "rejected")
 
 
@@ -47,7 +49,10 @@ def check(redis: str) -> None:
 
 
 def configuration(spec: Spec, redis: str, reference: Path) -> dict[str, Any]:
-    """The configuration of one run. The ADWIN sample: a tenth of the load's rate, or a cap that nothing reaches."""
+    """The configuration of one run. The ADWIN sample is a rate of event time, for each partition: a tenth of what the
+    load brings, or a cap that nothing reaches.
+    """
+    arriving = PREDICTIONS_PER_S / spec.partitions
     topics = {name: f"{spec.run_id}.{name}" for name in OWN_TOPICS}
     return {
         "kafka": {
@@ -57,13 +62,13 @@ def configuration(spec: Spec, redis: str, reference: Path) -> dict[str, Any]:
             "topics": {"predictions": spec.predictions, "labels": spec.labels, **topics},
         },
         "redis": {"url": redis, "prefix": spec.run_id},
-        "panes": {"sample_per_second": 1e9 if spec.one_in == 1 else PREDICTIONS_PER_S / spec.one_in},
+        "panes": {"sample_per_second": 8 * arriving if spec.one_in == 1 else arriving / spec.one_in},
         "models": {"readmission": {"task": "binary", "reference": str(reference)}},
     }
 
 
 def run(spec: Spec, redis: str, reference: Path, progress: Callable[[int], None], timeout_s: float) -> dict[str, Any]:
-    """Run the worker until its offsets reach the end; returns the same figures as the peers. Raises PeerFailed."""
+    """Run the worker until all is observed and judged; returns the same figures as the peers. Raises PeerFailed."""
     config = Path(spec.scratch) / "leadline.yaml"
     config.write_text(yaml.safe_dump(configuration(spec, redis, reference)))
     _command("topics", "create", "-c", str(config))
@@ -77,36 +82,86 @@ def run(spec: Spec, redis: str, reference: Path, progress: Callable[[int], None]
             start_new_session=True,
         )
         try:
-            figures = _watch(worker, spec, progress, timeout_s)
+            figures = _watch(worker, spec, redis, progress, timeout_s)
+            joined = _joined(config)
         except PeerFailed as error:
             log.seek(0)
             raise PeerFailed(f"{error}\n{log.read()[-1500:]}") from None
         finally:
             _stop(worker)
-    status = json.loads(_command("status", "-c", str(config), "--json"))
     _forget(redis, spec.run_id)
-    return {**figures, "joined": joined_rows(status)}
+    return {**figures, "joined": joined}
 
 
-def joined_rows(status: dict[str, Any]) -> int:
-    """Joined rows over all models in the answer of ``leadline status --json``."""
-    return sum(int(model["join"]["joined"]) for model in status["models"])
+def joined_rows(status: dict[str, Any]) -> tuple[int, int]:
+    """Joined rows in the answer of ``leadline status --json``: as the observers counted them, as the judges have them."""
+    observed = sum(int(partition.get("joined", 0)) for partition in status["joins"])
+    return observed, sum(int(model["join"]["joined"]) for model in status["models"])
+
+
+def _joined(config: Path) -> int:
+    """What observers and judges agree on. The judges' view is shown every few seconds: it is waited for."""
+    deadline = time.monotonic() + VIEWS_S
+    while True:
+        observed, judged = joined_rows(json.loads(_command("status", "-c", str(config), "--json")))
+        if observed == judged:
+            return observed
+        if time.monotonic() > deadline:
+            raise PeerFailed(f"the observers joined {observed} rows, the judges know of {judged}")
+        time.sleep(1.0)
+
+
+class _Progress:
+    """The offsets that the worker's commits have stored in Redis."""
+
+    def __init__(self, spec: Spec, redis: str) -> None:
+        self.spec = spec
+        self._redis = redis_client.Redis.from_url(redis)
+        self._admin = AdminClient({"bootstrap.servers": spec.bootstrap})
+
+    def _meta(self, owner: str, fields: list[str]) -> list[list[bytes | None]]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for partition in range(self.spec.partitions):
+            pipeline.hmget(f"{self.spec.run_id}:i:{{{owner}:{partition}}}:meta", fields)
+        found: list[list[bytes | None]] = pipeline.execute()
+        return found
+
+    def observed(self) -> int:
+        """Events in the observers' commits; every partition of the load begins at 0 and has no gaps."""
+        fields = [f"o:{self.spec.predictions}", f"o:{self.spec.labels}"]
+        return sum(int(offset or 0) for row in self._meta("o", fields) for offset in row)
+
+    def judged(self) -> bool:
+        """Whether the judges have committed every digest. True only after all is observed."""
+        for partition in range(self.spec.partitions):
+            if self._redis.hlen(f"{self.spec.run_id}:i:{{o:{partition}}}:outbox"):
+                return False  # committed, not yet confirmed by Kafka
+        topic = f"{self.spec.run_id}.digests"
+        places = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in range(self.spec.partitions)}
+        ends = {place.partition: answer.result(10).offset for place, answer in self._admin.list_offsets(places).items()}
+        offsets = self._meta("j", [f"o:{topic}"])
+        return all(int(row[0] or 0) >= ends[partition] for partition, row in enumerate(offsets))
 
 
 def _watch(
-    worker: subprocess.Popen[bytes], spec: Spec, progress: Callable[[int], None], timeout_s: float
+    worker: subprocess.Popen[bytes], spec: Spec, redis: str, progress: Callable[[int], None], timeout_s: float
 ) -> dict[str, Any]:
-    admin = AdminClient({"bootstrap.servers": spec.bootstrap})
+    seen = _Progress(spec, redis)
     deadline = time.monotonic() + timeout_s
     first: tuple[float, int, float] | None = None
+    observed_at: float | None = None
     while True:
-        counted = _counted(admin, spec)
+        counted = seen.observed()
         now = time.perf_counter()
         if counted and first is None:
             first = (now, counted, _cpu_seconds(worker.pid))
         progress(counted)
         if counted >= spec.events and first is not None:
-            break
+            if observed_at is None:
+                observed_at = now
+            if seen.judged():
+                now = time.perf_counter()
+                break
         if worker.poll() is not None:
             raise PeerFailed(f"leadline run ended with status {worker.returncode} at {counted} of {spec.events} events")
         if time.monotonic() > deadline:
@@ -118,17 +173,10 @@ def _watch(
         "events": spec.events,
         "timed_events": spec.events - first[1],
         "seconds": now - first[0],
+        "observed_seconds": observed_at - first[0],
         "cpu_seconds": _cpu_seconds(worker.pid) - first[2],
         "peak_rss_mb": peak_rss_mb(worker.pid),
     }
-
-
-def _counted(admin: AdminClient, spec: Spec) -> int:
-    """Sum of the group's offsets over both topics; every partition of the load begins at 0 and has no gaps."""
-    group = ConsumerGroupTopicPartitions(f"{spec.run_id}-leadline")
-    answer = next(iter(admin.list_consumer_group_offsets([group]).values())).result(timeout=10)
-    wanted = (spec.predictions, spec.labels)
-    return sum(max(p.offset, 0) for p in answer.topic_partitions if p.topic in wanted)
 
 
 def _cpu_seconds(group: int) -> float:
