@@ -150,17 +150,17 @@ def test_status_reads_the_views_and_tells_ids_from_suffixes(embedded: Backend) -
     signal = {"value": 0.5, "reference": 0.0, "n": 100, "noise_floor": 0.1, "verdict": "critical"}
     incident = {"id": "i", "opened_at": 1.0, "resolved_at": None}
     with redis.Redis.from_url(fresh.redis_url) as client:
-        for name in ("m", "m:signals"):  # a model may be called like a view
+        for name in ("m", "n:signals"):  # a model may be called like a view
             client.hset(f"{prefix}:model:{name}", mapping={"model_id": name, "clock": "-inf", "join:joined": "7"})
         client.hset(f"{prefix}:model:m:incidents", mapping={"i": json.dumps(incident)})
-        client.hset(f"{prefix}:model:m:signals:signals", mapping={"*|a=b|psi|age": json.dumps(signal)})
+        client.hset(f"{prefix}:model:n:signals:signals", mapping={"*|a=b|psi|age": json.dumps(signal)})
         client.set(f"{prefix}:model:m:reference", "{}")
         client.hset(f"{prefix}:join:0", mapping={"watermark": "12.5", "joined": "7"})
     with open_store(fresh.redis_url) as store:
         found = read(store, prefix)
     one, other = found["models"]
     assert (one["model_id"], one["clock"], one["join"], one["incidents"]) == ("m", None, {"joined": 7}, [incident])
-    assert other["model_id"] == "m:signals"
+    assert other["model_id"] == "n:signals"
     assert other["signals"] == [{"model_version": None, "segment": "a=b", "signal": "psi", "subject": "age", **signal}]
     assert found["joins"] == [{"partition": 0, "watermark": 12.5, "joined": 7}]
     assert found["workers"] == []
