@@ -15,6 +15,7 @@ from leadline.config import Config
 from leadline.events import Digest
 from streams.backtest import Backtest
 from streams.figures import figures
+from streams.group_figures import group_figures
 from streams.incidents import Incident, Where
 from streams.layout import Layout, Task
 from streams.reference_files import build_reference
@@ -94,6 +95,14 @@ def test_the_page_of_the_report_names_every_signal(task: Task) -> None:
         vector[reference.layout.offset(section)] = 1.0
     found = {figure.signal for figure in figures(reference, vector, reference.cells[None])}
     assert len(found) > 20
+    assert found - named(page("report.md")) == set()
+
+
+def test_the_page_of_the_report_names_every_gap_between_groups() -> None:
+    layout = Layout("binary")
+    one, other = np.ones(layout.size), np.full(layout.size, 2.0)
+    found = {figure.signal for figure in group_figures(layout, {"site=north": one, "site=south": other})}
+    assert len(found) == 4
     assert found - named(page("report.md")) == set()
 
 
