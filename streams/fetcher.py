@@ -13,6 +13,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.chain import Place
+from streams.lines import LINE_HEADER
 from streams.stage import Record
 
 log = logging.getLogger(__name__)
@@ -125,8 +126,13 @@ class Fetcher:
         self._consumer.close()
 
 
-def sort_out(messages: Sequence[Message]) -> tuple[dict[Place, list[Record]], set[Place]]:
-    """Records by lane, in order, and lanes whose offset the log lacks. `FetchFailed` where waiting would not help."""
+def sort_out(
+    messages: Sequence[Message], lined: frozenset[str] = frozenset()
+) -> tuple[dict[Place, list[Record]], set[Place]]:
+    """Records by lane, in order, and lanes whose offset the log lacks. `FetchFailed` where waiting would not help.
+
+    `lined`: topics whose messages carry a line (`streams.lines`).
+    """
     lanes: dict[tuple[str | None, int | None], list[Record]] = {}
     lost: set[Place] = set()
     for message in messages:
@@ -135,7 +141,14 @@ def sort_out(messages: Sequence[Message]) -> tuple[dict[Place, list[Record]], se
         if error is None:
             # The hot line of the fetch: `tuple.__new__` is half the price of calling the class.
             record = _new_tuple(
-                Record, (message.offset(), message.key(), message.value(), message.timestamp()[1] / 1e3)
+                Record,
+                (
+                    message.offset(),
+                    message.key(),
+                    message.value(),
+                    message.timestamp()[1] / 1e3,
+                    _line_of(message) if lane[0] in lined else None,
+                ),
             )
             try:
                 lanes[lane].append(record)
@@ -150,6 +163,12 @@ def sort_out(messages: Sequence[Message]) -> tuple[dict[Place, list[Record]], se
         else:
             raise FetchFailed(f"fetching {lane[0]}/{lane[1]}: {error.str()}")
     return {_place(lane): records for lane, records in lanes.items()}, lost
+
+
+def _line_of(message: Message) -> bytes | None:
+    headers = message.headers()
+    value = dict(headers).get(LINE_HEADER) if headers else None
+    return value if isinstance(value, bytes) else None
 
 
 def _place(lane: tuple[str | None, int | None]) -> Place:

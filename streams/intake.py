@@ -49,6 +49,7 @@ class Intake:
         self.chain = Chain()
         self._fetcher = fetcher
         self._kinds: dict[str, Kind] = {topic: kind for kind, topics in groups.items() for topic in topics}
+        self._lined = frozenset(groups.get("judge", ()))
         self._order = {topic: index for topics in groups.values() for index, topic in enumerate(topics)}
         self._fetch, self._batch, self._held = fetch_records, batch_records, held_records
         self._slack, self._patience = slack_s, patience_s
@@ -132,7 +133,7 @@ class Intake:
         """Put messages into their lanes. True: there is probably more of them."""
         if not messages:
             return False
-        lanes, lost = sort_out(messages)
+        lanes, lost = sort_out(messages, self._lined)
         now = monotonic()
         whole = True
         for place, records in lanes.items():

@@ -15,6 +15,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from streams.lines import LINE_HEADER, write_line
 from streams.tables import Outgoing, Owner, StoreUnavailable, Tables
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Relay:
                     send.topic,
                     key=send.key,
                     value=send.value,
-                    headers=[(ID_HEADER, message.id.encode())],
+                    headers=[(ID_HEADER, message.id.encode()), (LINE_HEADER, write_line(owner, message))],
                     on_delivery=self._report(owner, message),
                     **options,
                 )

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaException
 from streams.chain import Part, Place
 from streams.effects import merge, overlay
 from streams.intake import Intake
+from streams.lines import still_known
 from streams.outbox import Relay
 from streams.settings import WorkerSettings
 from streams.stage import Effects, Record, Send, Stage, StageFactory
@@ -225,7 +226,8 @@ class Work:
                     "DATA GAP: %s/%s no longer holds offsets %d to %d, never read", topic, partition, known, first - 1
                 )
                 sends = shared.on_gap(gap)
-                outgoing += self._owed(sends, f"{topic}-{partition}-{known}-gap", claimed.sequence + len(outgoing))
+                identity = f"{topic}-{partition}-{known}-gap"
+                outgoing += self._owed(sends, identity, claimed.sequence + len(outgoing), claimed.fence)
                 begin[topic] = first
         return begin, stored, outgoing
 
@@ -235,8 +237,8 @@ class Work:
         return f"{topic}#{log_id}" if log_id else topic
 
     @staticmethod
-    def _owed(sends: Sequence[Send], identity: str, sequence: int) -> list[Outgoing]:
-        return [Outgoing(sequence + k, f"{identity}-{k}", send) for k, send in enumerate(sends, 1)]
+    def _owed(sends: Sequence[Send], identity: str, sequence: int, fence: str) -> list[Outgoing]:
+        return [Outgoing(sequence + k, f"{identity}-{k}", send, fence) for k, send in enumerate(sends, 1)]
 
     # Batches
 
@@ -268,6 +270,9 @@ class Work:
             await self._shared.intake.go_back(back)
         if fresh:
             await self._shared.relay.room()
+            if self.owner.kind == "judge":
+                tables = self._shared.tables
+                fresh = [part._replace(records=await still_known(tables, part.records)) for part in fresh]
             await self._commit(*await self._fold(fresh), {part.topic: part.end for part in fresh})
             self._shared.counters.records += sum(len(part.records) for part in fresh)
             self._shared.counters.batches += 1
@@ -291,7 +296,7 @@ class Work:
                 log.exception("%s failed on %s offsets %d to %d", self.owner, part.topic, part.begin, part.end - 1)
                 raise
             identity = f"{part.topic}-{self.owner.partition}-{part.end - 1}"
-            outgoing += self._owed(new.sends, identity, self._sequence + len(outgoing))
+            outgoing += self._owed(new.sends, identity, self._sequence + len(outgoing), self._fence)
             effects = new if effects is None else merge(effects, new)
         assert effects is not None  # parts is not empty
         return effects, outgoing
@@ -330,7 +335,9 @@ class Work:
             identity = f"{topic}-{self.owner.partition}-{self.offsets[topic] - 1}-idle{self._sequence}"
             try:
                 await self._commit(
-                    effects, self._owed(effects.sends, identity, self._sequence), {topic: self.offsets[topic]}
+                    effects,
+                    self._owed(effects.sends, identity, self._sequence, self._fence),
+                    {topic: self.offsets[topic]},
                 )
             except StoreUnavailable as error:
                 await self._doubt(error)

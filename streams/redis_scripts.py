@@ -10,7 +10,7 @@ return {fence, redis.call('HEXISTS', KEYS[1], 'known'), redis.call('HGETALL', KE
 """
 
 COMMIT = """
--- KEYS: meta, outbox, then one key for each table to drop, to remove from, to write to.
+-- KEYS: meta, outbox, lines, then one key for each table to drop, to remove from, to write to.
 -- ARGV: fence, checkpoint, sequence of the last message ('' for none),
 --       number of offsets, of outbox arguments, of drops, of removes, of writes;
 --       topic, expected ('' for none) and new offset for each offset;
@@ -33,7 +33,10 @@ for i = 1, offsets do
   at = at + 3
 end
 redis.call('HSET', meta, 'known', '1')
-if ARGV[3] ~= '' then redis.call('HSET', meta, 'sequence', ARGV[3]) end
+if ARGV[3] ~= '' then
+  redis.call('HSET', meta, 'sequence', ARGV[3])
+  redis.call('HSET', KEYS[3], ARGV[1], ARGV[3])
+end
 if ARGV[2] ~= '' then redis.call('HSET', meta, 'checkpoint', ARGV[2]) end
 local counts = at
 at = at + removes + writes
@@ -46,8 +49,8 @@ local function apply(command, key, arguments)
   end
 end
 apply('HSET', KEYS[2], outbox)
-for i = 1, drops do redis.call('UNLINK', KEYS[2 + i]) end
-for i = 1, removes do apply('HDEL', KEYS[2 + drops + i], tonumber(ARGV[counts + i - 1])) end
-for i = 1, writes do apply('HSET', KEYS[2 + drops + removes + i], tonumber(ARGV[counts + removes + i - 1])) end
+for i = 1, drops do redis.call('UNLINK', KEYS[3 + i]) end
+for i = 1, removes do apply('HDEL', KEYS[3 + drops + i], tonumber(ARGV[counts + i - 1])) end
+for i = 1, writes do apply('HSET', KEYS[3 + drops + removes + i], tonumber(ARGV[counts + removes + i - 1])) end
 return 1
 """

@@ -11,12 +11,16 @@ from typing import NamedTuple, Protocol
 
 
 class Record(NamedTuple):
-    """One Kafka message. `timestamp` is the broker's (epoch seconds), used only to judge clocks that cannot be right."""
+    """One Kafka message. `timestamp` is the broker's (epoch seconds), used only to judge clocks that cannot be right.
+
+    `line` says, of our own digests alone, which commit sent it (`streams.lines`); no stage looks at it.
+    """
 
     offset: int
     key: bytes | None
     value: bytes | None
     timestamp: float
+    line: bytes | None = None
 
 
 class Send(NamedTuple):

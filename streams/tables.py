@@ -35,11 +35,15 @@ class Owner(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """A message that a commit owes to Kafka. `sequence` orders one owner's; `id` is the same in every resend."""
+    """A message that a commit owes to Kafka. `sequence` orders one owner's; `id` is the same in every resend.
+
+    `line` is the fence of the commit: with `sequence` it tells whether the store still knows that commit.
+    """
 
     sequence: int
     id: str
     send: Send
+    line: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,10 @@ class Tables(Protocol):
 
     async def load(self, owner: Owner, tables: Sequence[str]) -> dict[str, Rows]:
         """Whole tables."""
+        ...
+
+    async def lines(self, owner: Owner, fences: Sequence[str]) -> dict[str, int]:
+        """Fence to the last message committed under it; a fence under which none is known is left out."""
         ...
 
     async def commit(self, owner: Owner, change: Change) -> Outcome:

@@ -19,6 +19,7 @@ class _State:
     sequence: int = 0
     outbox: dict[int, Outgoing] = field(default_factory=dict)
     tables: dict[str, Rows] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
 
 
 class MemoryTables:
@@ -57,6 +58,10 @@ class MemoryTables:
         state = self._state(owner)
         return {table: dict(state.tables.get(table, {})) for table in tables}
 
+    async def lines(self, owner: Owner, fences: Sequence[str]) -> dict[str, int]:
+        known = self._state(owner).lines
+        return {fence: known[fence] for fence in fences if fence in known}
+
     async def commit(self, owner: Owner, change: Change) -> Outcome:
         state = self._state(owner)
         if state.fence != change.fence:
@@ -76,7 +81,7 @@ class MemoryTables:
         state.checkpoint = effects.checkpoint or state.checkpoint
         for message in change.outbox:
             state.outbox[message.sequence] = message
-            state.sequence = max(state.sequence, message.sequence)
+            state.sequence = state.lines[change.fence] = max(state.sequence, message.sequence)
         state.known = True
         return Outcome.COMMITTED
 

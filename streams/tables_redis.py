@@ -28,7 +28,7 @@ WHOLE_BELOW = (
 VIEWS_A_ROUND = 500
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(tuple[str, str, bytes, bytes, int | None]).decode
+_unpack = msgspec.msgpack.Decoder(tuple[str, str, bytes, bytes, int | None, str]).decode
 
 
 class RedisTables:
@@ -79,8 +79,8 @@ class RedisTables:
         offsets = {name[2:].decode(): int(offset) for name, offset in meta.items() if name.startswith(b"o:")}
         outbox: list[Outgoing] = []
         for sequence, packed in zip(flat_outbox[::2], flat_outbox[1::2], strict=True):
-            identity, topic, key, value, partition = _unpack(packed)
-            outbox.append(Outgoing(int(sequence), identity, Send(topic, key, value, partition)))
+            identity, topic, key, value, partition, line = _unpack(packed)
+            outbox.append(Outgoing(int(sequence), identity, Send(topic, key, value, partition), line))
         outbox.sort(key=lambda message: message.sequence)
         return Claimed(
             fence.decode(), bool(known), offsets, meta.get(b"checkpoint", b""), int(meta.get(b"sequence", 0)), outbox
@@ -117,11 +117,16 @@ class RedisTables:
                     loaded[table] = {field: value async for field, value in scan}
         return loaded
 
+    async def lines(self, owner: Owner, fences: Sequence[str]) -> dict[str, int]:
+        with translated(self._url):
+            found = await self.client.execute_command("HMGET", self._key(owner, "lines"), *fences)
+        return {fence: int(last) for fence, last in zip(fences, found, strict=True) if last is not None}
+
     async def commit(self, owner: Owner, change: Change) -> Outcome:
         effects = change.effects
         removes = {table: fields for table, fields in effects.removes.items() if fields}
         writes = {table: rows for table, rows in effects.writes.items() if rows}
-        keys = [self._key(owner, "meta"), self._key(owner, "outbox")]
+        keys = [self._key(owner, "meta"), self._key(owner, "outbox"), self._key(owner, "lines")]
         keys += [self._table(owner, table) for table in chain(effects.drops, removes, writes)]
         sequence = change.outbox[-1].sequence if change.outbox else ""
         arguments: list[Any] = [
@@ -140,7 +145,7 @@ class RedisTables:
         arguments += map(len, removes.values())
         arguments += (2 * len(rows) for rows in writes.values())
         for message in change.outbox:
-            arguments += (message.sequence, _pack((message.id, *message.send)))
+            arguments += (message.sequence, _pack((message.id, *message.send, message.line)))
         for fields in removes.values():
             arguments += fields
         for rows in writes.values():
