@@ -70,10 +70,19 @@ def write_reference(path: Path, seed: int = 1, n: int = 1500) -> pd.DataFrame:
     return frame
 
 
-def make_log(seed: int = 2, n: int = 1500, *, stamped: bool = True, bad: bool = True, every_s: float = 120.0) -> Log:
+def make_log(
+    seed: int = 2,
+    n: int = 1500,
+    *,
+    stamped: bool = True,
+    bad: bool = True,
+    every_s: float = 120.0,
+    fault: tuple[float, float] = (2 / 3, 1.0),
+    new_wards: bool = True,
+) -> Log:
     """Two versions, delays of minutes to hours, labels early, late, corrected, repeated, for nobody; duplicates and bad lines.
 
-    From the last third on the patients are older: a fault that has to be seen.
+    Between the two shares of the log that `fault` gives the patients are older: that has to be seen.
     """
     rng = np.random.default_rng(seed)
     columns = rows_of(rng, n)
@@ -85,7 +94,7 @@ def make_log(seed: int = 2, n: int = 1500, *, stamped: bool = True, bad: bool = 
         to.append((arrived, json.dumps({**event, **({"arrived_at": round(arrived, 3)} if stamped else {})})))
 
     for at in range(n):
-        source = late if at > 2 * n // 3 else columns
+        source = late if fault[0] * n < at <= fault[1] * n else columns
         when = round(START + at * every_s + float(rng.random()) * 30, 3)
         age = None if rng.random() < 0.05 else float(source["age"][at])
         event = {
@@ -98,7 +107,7 @@ def make_log(seed: int = 2, n: int = 1500, *, stamped: bool = True, bad: bool = 
             "segments": {"site": str(source["site"][at])},
             "latency_ms": round(float(rng.gamma(3.0, 5.0)), 3),
         }
-        if rng.random() < 0.02:
+        if rng.random() < 0.02 and new_wards:
             event["features"]["ward"] = "z"
         if rng.random() < 0.3:
             event["prediction"] = bool(event["score"] >= 0.4)
