@@ -86,6 +86,7 @@ class EvidenceRow(msgspec.Struct):
     start: float
     end: float
     first_end: float
+    first_n: int = 0
 
 
 class Incident(msgspec.Struct):
@@ -109,6 +110,8 @@ class Incident(msgspec.Struct):
     needed: int
     evidence: list[EvidenceRow]
     quiet_since: float | None = None
+    quiet_from: float = 0.0
+    next_check: int = 0
     resolved_at: float | None = None
     messages: int = 0
     share: float | None = None
@@ -134,7 +137,7 @@ def intersects(one: Where, other: Where) -> bool:
     return one.segment.partition("=")[0] != other.segment.partition("=")[0]
 
 
-def evidence_of(firing: Firing, first_end: float | None = None) -> EvidenceRow:
+def evidence_of(firing: Firing, held: EvidenceRow | None = None) -> EvidenceRow:
     finding = firing.finding
     return EvidenceRow(
         firing.where,
@@ -151,7 +154,8 @@ def evidence_of(firing: Firing, first_end: float | None = None) -> EvidenceRow:
         finding.strength,
         firing.start,
         firing.end,
-        firing.end if first_end is None else first_end,
+        firing.end if held is None else held.first_end,
+        finding.n if held is None else held.first_n,
     )
 
 
@@ -169,8 +173,8 @@ def belongs(firing: Firing, incident: Incident, label_delay_s: float) -> bool:
     if finding.subject is not None and finding.subject == incident.subject:
         return True
     if LAYERS[finding.layer] > LAYERS[incident.layer]:
-        # Labels of the faulty time go on coming after it: an outcome may be a consequence for as long as labels take.
-        return incident.resolved_at is None or finding.layer == "outcome" and firing.end <= incident.resolved_at + label_delay_s
+        # Labels of the faulty time go on coming after it: a span that holds some of them shows that fault, not another.
+        return incident.resolved_at is None or (finding.layer == "outcome" and firing.start <= incident.resolved_at + label_delay_s)
     slack = max(firing.end - firing.start, incident.span_s)
     return firing.start <= incident.opened_at + slack / 8
 
@@ -185,12 +189,13 @@ def attach(incident: Incident, firing: Firing) -> Life | None:
     layers = {row.layer for row in incident.evidence}
     held = incident.holds(firing.key)
     if held is not None:
-        incident.evidence[incident.evidence.index(held)] = evidence_of(firing, held.first_end)
-    elif len(incident.evidence) < MAX_EVIDENCE:
+        incident.evidence[incident.evidence.index(held)] = evidence_of(firing, held)
+    else:
+        if len(incident.evidence) >= MAX_EVIDENCE:
+            incident.evidence.remove(max(incident.evidence, key=lambda row: row.log10_p))
         incident.evidence.append(evidence_of(firing))
     if (firing.where, firing.finding.signal, firing.finding.subject) == (incident.where, incident.signal, incident.subject):
         incident.value, incident.reference, incident.n = firing.finding.value, firing.finding.reference, firing.finding.n
-    incident.quiet_since = None
     incident.severity = severity_of(incident.evidence)
     if before == "warn" and incident.severity == "critical":
         return "worse"

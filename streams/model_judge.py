@@ -9,6 +9,7 @@ import heapq
 import math
 from bisect import bisect_left
 from collections.abc import Iterable
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from streams.alerting import alert_of
 from streams.cohorts import Cohorts
 from streams.evaluate import Evaluator, Finding
 from streams.incidents import (
+    LAYERS,
     EvidenceRow,
     Firing,
     Incident,
@@ -103,7 +105,6 @@ class ModelJudge:
         self.foreign = 0
         self._due: list[tuple[int, int, int, int, Where]] = []
         self._numbered = 0
-        self._next_check: dict[str, int] = {}
         self._scheduled: set[tuple[int, int, Where]] = set()
         self._detections: list[tuple[Where, Finding, float, float]] = []
 
@@ -330,13 +331,36 @@ class ModelJudge:
             left = rest
 
     def _attach(self, incident: Incident, firing: Firing, when: float) -> None:
-        if attach(incident, firing) == "worse":
-            self._say(incident, "worse", when)
+        life = self._refine(incident, firing) or attach(incident, firing)
+        if life is not None:
+            self._say(incident, life, when)
+
+    def _refine(self, incident: Incident, firing: Firing) -> Life | None:
+        """Names the incident anew where the firing knows better: a more causal layer, or twice the rows that its scope was drawn from."""
+        finding = firing.finding
+        if incident.quiet_since is not None or finding.signal == "adwin":
+            return None
+        causal = LAYERS[finding.layer] < LAYERS[incident.layer]
+        same = (finding.signal, finding.subject) == (incident.signal, incident.subject)
+        if not causal and not (same and finding.n >= 2 * incident.needed):
+            return None
+        if same:
+            incident.needed = finding.n
+        affected = self.scoper.narrow(firing, self.cells)
+        if not causal and affected.where == incident.where:
+            incident.share = affected.share
+            return None
+        wider = affected.share > (incident.share if incident.share is not None else 1.0)
+        incident.where, incident.share = affected.where, affected.share
+        incident.signal, incident.subject, incident.layer = finding.signal, finding.subject, finding.layer
+        attach(incident, firing)
+        attach(incident, Firing(affected.where, affected.finding, firing.start, firing.end, firing.look))
+        return "worse" if wider or causal else "better"
 
     def _joins(self, firing: Firing, when: float) -> bool:
         delay = self._label_delay()
         for incident in reversed(self.incidents):
-            if belongs(firing, incident, delay):
+            if belongs(firing, incident, delay) or self._began_before(firing, incident):
                 self._attach(incident, firing, when)
                 return True
         # An outcome that follows from a fault that is over: its labels are still coming.
@@ -344,6 +368,16 @@ class ModelJudge:
             firing.finding.layer == "outcome" and incident.layer != "outcome" and belongs(firing, incident, delay)
             for incident in self.resolved[-5:]
         )
+
+    def _began_before(self, firing: Firing, incident: Incident) -> bool:
+        """Whether what the firing is about may have begun before the incident opened: some signs of a fault need more rows than others."""
+        if firing.where not in self.cells or not intersects(firing.where, incident.where) or firing.finding.signal == "adwin":
+            return False
+        level, count, _ = firing.look
+        end, length = round(firing.end / self.pane_s), count << level
+        back = round((firing.end - incident.onset_low) / self.pane_s) + length
+        since = onset(self.cells[firing.where], self.evaluator, firing.finding, firing.where.segment, end, length, back)
+        return since is not None and since.first * self.pane_s <= incident.opened_at
 
     def _open(self, firing: Firing, when: float) -> tuple[Incident, bool]:
         """The incident of a firing that none holds: a new one (True), or an open one that is about the firing's cause."""
@@ -413,57 +447,62 @@ class ModelJudge:
         for incident in list(self.incidents):
             if not any(intersects(incident.where, where) for where in moved):
                 continue
-            if end < self._next_check.get(incident.id, 0):
+            if end < incident.next_check:
                 continue
             clean = self._clean_since(incident, end)
             if clean is None:
                 incident.quiet_since = None
-                continue
-            if incident.quiet_since is None:
-                incident.quiet_since = when
-            wait = self.rules.resolve_after if self.rules.resolve_after is not None else min(incident.span_s, 3600.0) / 2
-            if when - incident.quiet_since >= wait:
+            elif incident.quiet_since is None:
+                # What is left of the fault lies in the older half of the first quiet span: the incident ends when one without it is quiet.
+                incident.quiet_since, incident.quiet_from = when, (clean * self.pane_s + when) / 2
+            elif clean * self.pane_s >= incident.quiet_from and when - incident.quiet_since >= (self.rules.resolve_after or 0.0):
                 self._resolve(incident, when, clean)
 
     def _clean_since(self, incident: Incident, end: int) -> int | None:
-        """The first pane of a recent span that holds enough rows and none of the incident's leading evidence; None while there is none."""
+        """The first pane of a recent span without the incident's leading evidence; None while there is none.
+
+        Consequences are left out: labels of the faulty time go on coming when the fault itself is over.
+        """
         if incident.signal == "adwin":
             last = max(row.end for row in incident.evidence)
             return end if end * self.pane_s - last >= max(incident.span_s, 360 * self.pane_s) else None
-        leading = sorted(incident.evidence, key=lambda row: row.log10_p)[:4]
-        primary = next((row for row in incident.evidence if (row.where, row.signal, row.subject) == (incident.where, incident.signal, incident.subject)), None)
-        if primary is not None and primary not in leading:
-            leading.append(primary)
+        rank = LAYERS[incident.layer]
+        # First those that few rows suffice to show: they say soonest whether the fault is over.
+        causes = sorted((row for row in incident.evidence if LAYERS[row.layer] <= rank and row.signal != "adwin"), key=lambda row: row.first_n)
+        own = [row for row in causes if row.where == incident.where]
+        named = [row for row in causes if (row.signal, row.subject) == (incident.signal, incident.subject)]
+        # Of the other cells that showed the same only the largest: a rare one would need days to say anything.
+        largest = max(named, key=lambda row: row.n, default=None)
+        chosen = [row for row in named if row.where == incident.where] + own[:2] + ([largest] if largest is not None else [])
+        leading = {(row.where, row.signal, row.subject): row for row in chosen}
         starts = []
-        for row in leading:
+        incident.next_check = end + 1
+        for row in leading.values():
             start = self._clean_row(incident, row, end)
             if start is None:
                 return None
             starts.append(start)
-        return min(starts)
+        return min(starts, default=end)
 
     def _clean_row(self, incident: Incident, row: EvidenceRow, end: int) -> int | None:
-        if row.signal == "adwin":
-            return end
         spans, base = self.cells.get(row.where), self.evaluator.baseline(row.where.segment)
         if spans is None or base is None:
             return end
-        # Twice the rows that showed it, and enough for noise alone to stay below the limit.
-        wanted = max(2 * min(row.n, 2000), 4 * self.rules.minimum_rows)
+        # As many rows as showed it first, at odds that the budget demands: enough to see by an easier test whether it is still there.
+        wanted = max(row.first_n, self.rules.minimum_rows)
         outcome = row.layer == "outcome"
         recent = spans.recent(end, 0 if outcome else wanted, wanted if outcome else 0)
         if recent is None:
             return None
         vector, start = recent
         # As the rules do: a span of length L is looked at every L/8.
-        self._next_check[incident.id] = end + max((end - start) // BLOCKS, 1)
+        incident.next_check = max(incident.next_check, end + (end - start) // BLOCKS)
         still = any(finding.key == (row.signal, row.subject) for finding in self.quiet_evaluator.findings(vector, base, QUIET_ALPHA))
         return None if still else start
 
     def _resolve(self, incident: Incident, when: float, clean_from: int) -> None:
         incident.resolved_at = when
         self.incidents.remove(incident)
-        self._next_check.pop(incident.id, None)
         self.resolved = [*self.resolved, incident][-MAX_CLOSED:]
         # No span of a cell that shares rows with it reaches back over its end: old faulty panes would keep the alarm alive.
         self.not_before = [item for item in self.not_before if item[0] != incident.where] + [(incident.where, clean_from)]

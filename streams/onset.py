@@ -34,10 +34,11 @@ def timeline(spans: Spans, end: int, start: int) -> list[tuple[int, int, Block]]
     return sorted(found, key=lambda item: item[0])
 
 
-def onset(spans: Spans, evaluator: Evaluator, finding: Finding, segment: str | None, end: int, length: int) -> Since | None:
-    """The onset of a finding of a span of `length` panes that ends before pane `end`; None where its counts do not tell."""
+def onset(spans: Spans, evaluator: Evaluator, finding: Finding, segment: str | None, end: int, length: int, back: int = 0) -> Since | None:
+    """The onset of a finding of a span of `length` panes that ends before pane `end`, not earlier than four lengths, or `back` panes,
+    before it; None where its counts do not tell."""
     base = evaluator.baseline(segment)
-    blocks = timeline(spans, end, end - 4 * length)
+    blocks = timeline(spans, end, end - max(4 * length, back))
     if base is None or not blocks:
         return None
     table = _counts(evaluator, finding, base.vector)

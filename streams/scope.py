@@ -15,6 +15,8 @@ CLEAN_SHARE = 0.25  # a complement with less than this share of the effect is no
 SAME_EFFECT = 0.6  # cells within this share of the largest effect are affected alike: the largest of them is named
 LEAST_COMPLEMENT = 0.15  # a complement smaller than this share of the cell proves nothing
 UPSTREAM_ALPHA = 1e-4
+LEAST_ROWS, LEAST_PER_CLASS = 10, 5  # a cell's share of an alarm's rows is small: what compares effects needs fewer than what alarms
+SOLID_ROWS = 20  # the largest effect is taken over cells of at least so many rows: in smaller ones noise alone is larger
 
 
 def scaled(rules: Rules, factor: float) -> Rules:
@@ -40,7 +42,9 @@ class Scoper:
 
     def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator = evaluator
-        self.sensitive = Evaluator(evaluator.reference, scaled(evaluator.rules, 1e-3), evaluator.latency_slo_ms)
+        fewer = {"minimum_rows": LEAST_ROWS, "minimum_per_class": LEAST_PER_CLASS}
+        sensitive = scaled(evaluator.rules, 1e-3).model_copy(update=fewer)
+        self.sensitive = Evaluator(evaluator.reference, sensitive, evaluator.latency_slo_ms)
 
     def _effect(self, vector: Vector, baseline: Baseline, key: tuple[str, str | None]) -> tuple[float, Finding | None]:
         for finding in self.sensitive.findings(vector, baseline, 0.5):
@@ -73,7 +77,7 @@ class Scoper:
                 continue
             own, _ = self._effect(vector, own_base, key)
             rest_rows = total - vector[rows_slot]
-            if own <= 0 or rest_rows < max(2 * self.evaluator.rules.minimum_rows, LEAST_COMPLEMENT * vector[rows_slot]):
+            if own <= 0 or rest_rows < max(LEAST_ROWS, LEAST_COMPLEMENT * vector[rows_slot]):
                 continue
             rest_base = base
             if where.segment is not None and where.version is None:
@@ -87,7 +91,8 @@ class Scoper:
         if not acceptable:
             effect, finding = self._effect(everything, base, key)
             return Affected(whole, finding or firing.finding, 1.0) if effect > 0 else Affected(firing.where, firing.finding, 1.0)
-        best = max(own for own, _, _ in acceptable)
+        solid = [own for own, rows, _ in acceptable if rows >= SOLID_ROWS]
+        best = max(solid or [own for own, _, _ in acceptable])
         _, rows, where = max(((own, rows, where) for own, rows, where in acceptable if own >= SAME_EFFECT * best), key=lambda item: (item[1], str(item[2])))
         vector, own_base = span(where), self.evaluator.baseline(where.segment)
         assert vector is not None

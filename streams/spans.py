@@ -145,7 +145,7 @@ class Spans:
         """The shortest span of whole blocks up to pane `end` that holds so many rows and outcomes: (vector, first pane)."""
         for level in range(self.levels):
             last = (end >> level) - 1
-            for count in (*SHORT, BLOCKS) if level == 0 else (BLOCKS // 2, BLOCKS):
+            for count in range(1 if level == 0 else BLOCKS // 2, BLOCKS + 1):
                 members = self.members(level, count, last)
                 if sum(member.rows for member in members) >= rows and sum(member.outcomes for member in members) >= outcomes:
                     return self.dense(members), (last - count + 1) << level
