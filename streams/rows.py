@@ -1,6 +1,6 @@
 """One request as one small row: what is kept between a prediction and its label.
 
-A pending row is 28 bytes and one byte a feature: its bin, enough to ask later which features go with wrong predictions. A joined row
+A pending row is 32 bytes and one byte a feature: its bin, enough to ask later which features go with wrong predictions. A joined row
 has its label behind that, so that a corrected label can be taken back. A label that came first waits as a row of its own.
 """
 
@@ -25,7 +25,7 @@ HEADER = np.dtype(
         ("combination", "<u4"),
         ("time", "<f8"),
         ("score", "<f8"),
-        ("predicted", "<f4"),
+        ("predicted", "<f8"),  # a value of a regression needs all its digits
     ]
 )
 HEADER_BYTES = HEADER.itemsize
