@@ -75,7 +75,7 @@ MEANINGS: dict[str, str] = {
     "redis.prefix": "first part of every key",
     "rules.false_alarms_per_month": "the budget: incidents that noise alone may open in a month, for one model",
     "rules.hold": "how long a signal must fire before its incident opens; not applied by 0.1",
-    "rules.resolve_after": "quiet time before an incident resolves; default: half its span, at most half an hour",
+    "rules.resolve_after": "least quiet time before an incident resolves; default: as soon as clean spans show it",
     "rules.minimum_rows": "a span with fewer rows (of an outcome: fewer labelled rows) is not judged",
     "rules.minimum_per_class": "AUC needs so many of each class, the false negative rate so many positives",
     "rules.adwin": "whether ADWIN watches the score",
