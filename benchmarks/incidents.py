@@ -43,12 +43,16 @@ FIRST_H, EVERY_H = 40.0, 60.0
 
 @dataclass
 class Case:
-    """One log: its shape, its faults, its seed."""
+    """One log: its shape, its faults as (name, start in epoch seconds, hours), its seed."""
 
     seed: int
     shape: Shape
-    faults: list[Fault]
+    plan: list[tuple[str, float, float]]
     pane_s: float = 10.0
+
+    @property
+    def faults(self) -> list[Fault]:
+        return [CATALOGUE[name].at(start, hours) for name, start, hours in self.plan]
 
 
 @dataclass
@@ -127,7 +131,7 @@ def score(case: Case, rows: Rows, incidents: list[dict[str, Any]], seconds: floa
     false = [
         f"{(row['opened_at'] - START) / 3600:.1f} h {row['title']} n={row['n']} p=1e{_surest(row):.0f}" for row in rest
     ]
-    return Result(case.seed, case.shape is BUSY, verdicts, false, int(rows.kept.sum()), seconds, incidents)
+    return Result(case.seed, case.shape.seconds < DAY_S, verdicts, false, int(rows.kept.sum()), seconds, incidents)
 
 
 def _surest(row: dict[str, Any]) -> float:
@@ -168,19 +172,19 @@ def cases(seeds: int, clean: int, busy: int, only: set[str], first: int = 0) -> 
         rng.shuffle(names)
         shape = SLOW._replace(versions=THREE) if seed % 2 else SLOW
         for number, at in enumerate(range(0, len(names), 4)):
-            faults = [
-                CATALOGUE[name].at(START + (FIRST_H + place * EVERY_H) * 3600.0, _hours(CATALOGUE[name], rng))
+            plan = [
+                (name, START + (FIRST_H + place * EVERY_H) * 3600.0, _hours(CATALOGUE[name], rng))
                 for place, name in enumerate(names[at : at + 4])
             ]
-            yield Case(1000 * seed + number, shape, faults)
+            yield Case(1000 * seed + number, shape, plan)
     for seed in range(clean):
         yield Case(500_000 + 1000 * first + seed, SLOW._replace(versions=THREE) if seed % 2 else SLOW, [])
     for seed in range(busy):
         rng = np.random.default_rng([seed, 4])
         names = [name for name in CATALOGUE if not only or name in only]
         chosen = rng.choice(names, min(4, len(names)), replace=False).tolist()
-        faults = [CATALOGUE[name].at(START + (30 + 40 * place) * 60.0, 0.25) for place, name in enumerate(chosen)]
-        yield Case(900_000 + seed, BUSY, faults, pane_s=(1.0, 10.0)[seed % 2])
+        plan = [(name, START + (30 + 40 * place) * 60.0, 0.25) for place, name in enumerate(chosen)]
+        yield Case(900_000 + seed, BUSY, plan, pane_s=(1.0, 10.0)[seed % 2])
 
 
 def _hours(fault: Fault, rng: np.random.Generator) -> float:
@@ -210,7 +214,7 @@ def summary(results: list[Result]) -> Table:
     for name, fault in CATALOGUE.items():
         of = [verdict for verdict in verdicts if verdict.fault == name]
         if of:
-            table.add_row(name, fault.version and f"version {fault.version}" or fault.segment or "all", *_line(of))
+            table.add_row(name, (fault.version and f"version {fault.version}") or fault.segment or "all", *_line(of))
     promised = [verdict for verdict in verdicts if not CATALOGUE[verdict.fault].optional]
     if promised:
         table.add_section()
@@ -279,7 +283,8 @@ def main() -> None:
             clean = [result for result in of if not result.verdicts]
             console.print(
                 f"{'busy' if busy else 'slow'} logs: {len(of)} ({len(clean)} clean), {events:,} predictions, {len(false)} false incidents "
-                f"({sum(len(result.false) for result in clean)} in clean logs), {sum(result.seconds for result in of) / len(of):.1f} s a log"
+                f"({sum(len(result.false) for result in clean)} in clean logs), "
+                f"{sum(result.seconds for result in of) / len(of):.1f} s a log"
             )
             for text in false:
                 console.print("  " + text, markup=False, highlight=False)
