@@ -6,6 +6,8 @@ import typer
 
 from leadline.cli.common import Bootstrap, ConfigFile, Json, clean_errors, load, print_json
 
+WAIT_S = 15.0
+
 app = typer.Typer(no_args_is_help=True, help="Kafka topics.")
 
 
@@ -24,7 +26,9 @@ def create(config: ConfigFile = None, bootstrap_servers: Bootstrap = None, as_js
     specs = topic_specs(settings)
     with clean_errors():
         report = ensure_topics(
-            admin_client(settings.kafka.bootstrap_servers, settings.kafka.security.librdkafka()), specs
+            admin_client(settings.kafka.bootstrap_servers, settings.kafka.security.librdkafka()),
+            specs,
+            timeout_s=WAIT_S,
         )
     if as_json:
         print_json({"created": report.created, "existing": report.existing})
