@@ -13,7 +13,7 @@ from streams.redis_binary import RedisBinary
 from tests.faults.brokers import Broker, Mock, Real
 from tests.faults.ground import COMMAND, Ground, standing
 from tests.faults.load import Plan, plan
-from tests.faults.schedule import Faults, Schedule
+from tests.faults.schedule import LOSING, Faults, Schedule
 from tests.faults.sender import Sender, TransactionalSender
 from tests.faults.store import Store
 from tests.faults.verdict import Verdict, judge
@@ -65,6 +65,11 @@ class Order:
     first: tuple[str, ...] = ()
     """Faults to begin with, so that a short episode has each of them."""
 
+    @property
+    def lossy(self) -> bool:
+        """Whether the store may go back in time."""
+        return bool({*self.faults, *self.first} & {*LOSING})
+
 
 def parts(backend: str, folder: Path) -> tuple[Broker, Store]:
     """Broker and store, started."""
@@ -114,7 +119,7 @@ def run(order: Order, folder: Path, note: Callable[[str], None] = lambda line: N
         for sender in sending:
             sender.join(60)
         delivered = sum((sender.delivered for sender in sending), Counter[tuple[str, bytes | None]]())
-        verdict = judge(ground, sent, delivered, drain_s=order.drain_s)
+        verdict = judge(ground, sent, delivered, drain_s=order.drain_s, lossy=order.lossy)
         note(f"verdict: {verdict}")
         logs = ground.logs()
         return Result(

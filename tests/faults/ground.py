@@ -22,7 +22,7 @@ from tests.faults.load import DELAY_WINDOW_S, EARLY_TOLERANCE_S, MODELS
 from tests.faults.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTITIONS = 4
+PARTITIONS = 6  # so that three workers have two of each kind
 SESSION_S = 6.0
 PREFIX = "leadline"
 COMMAND = ("leadline.cli",)
@@ -149,6 +149,20 @@ class Ground:
             shown = self.store.direct.hkeys(f"{PREFIX}:worker:{name}")
             return sum(b"/" in field for field in shown)  # type: ignore[union-attr]
         return 0
+
+    def fence(self, owner: str) -> bytes | None:
+        """Who owns `o:3`, say."""
+        found: bytes | None = self.store.direct.hget(f"{PREFIX}:i:{{{owner}}}:meta", "fence")  # type: ignore[assignment]
+        return found
+
+    def fences(self, name: str) -> dict[str, bytes | None]:
+        """The owners that a worker shows as its own, with their fences now."""
+        topics = self.config.kafka.topics
+        kinds = {topics.predictions: "o", topics.digests: "j"}
+        shown: list[bytes] = self.store.direct.hkeys(f"{PREFIX}:worker:{name}")  # type: ignore[assignment]
+        places = [field.decode().rpartition("/") for field in shown if b"/" in field]
+        owners = [f"{kinds[topic]}:{partition}" for topic, _, partition in places if topic in kinds]
+        return {owner: self.fence(owner) for owner in owners}
 
     def stop(self) -> None:
         for worker in self.workers.values():

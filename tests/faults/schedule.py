@@ -27,11 +27,22 @@ GENTLE: Faults = {  # the store keeps everything
     "errors": 5,
     "slow": 1,
 }
-LOSSY: Faults = {  # the store goes back in time, too
-    **GENTLE,
-    "redis_lossy_restart": 5,
-    "redis_fail_over": 3,
+CAMPAIGN: Faults = {
+    "kill": 1.5,
+    "kill_static": 9,
+    "kill_all": 3,
+    "term": 2,
+    "add": 4,
+    "zombie": 0.7,
+    "redis_restart": 4,
+    "redis_cut": 2,
+    "redis_slow": 0.7,
+    "outage": 0.7,
+    "errors": 7,
+    "slow": 0.7,
 }
+LOSING: Faults = {"redis_lossy_restart": 5, "redis_fail_over": 3}  # the store goes back in time
+LOSSY: Faults = {**GENTLE, **LOSING}
 
 
 @dataclass
@@ -58,8 +69,8 @@ class Schedule:
     def begin(self, workers: int = 2) -> None:
         """The first workers, ready. The first has a static membership, so that it can come back at once."""
         for number in range(workers):
-            self.ground.start(static=number == 0 and self.ground.broker.complete)
-        self._ready(list(self.ground.workers), 60)
+            # One after another: the mock takes two that join at once badly.
+            self._ready([self.ground.start(static=number < 2 and self.ground.broker.complete)], 60)
 
     def run(self, until_s: float) -> None:
         """Faults until that moment (monotonic seconds)."""
@@ -96,9 +107,17 @@ class Schedule:
 
     # Workers
 
-    def _kill(self) -> None:
-        self.ground.kill(self._pick(static=False))
+    def _kill(self) -> str | None:
+        """kill -9 of one that the group has to miss first, with another one there to take over."""
+        name = self._pick(static=False)
+        others = self._others(name)
+        fences = self.ground.fences(name)
+        self.ground.kill(name)
+        took = self._taken_over(fences) if others else None
+        if took is not None:
+            self.tally.after_kill.append(took)
         self.ground.start()
+        return None if took is None else f"taken over after {took:.1f} s"
 
     def _kill_all(self) -> None:
         """The machine goes."""
@@ -119,10 +138,24 @@ class Schedule:
 
     def _term(self) -> str:
         name = self._pick(static=False)
-        took = self.ground.retire(name)
-        self.tally.to_stop.append(took)
+        others = self._others(name)
+        fences = self.ground.fences(name)
+        began = time.monotonic()
+        self.tally.to_stop.append(self.ground.retire(name))
+        if others:
+            self._taken_over(fences)
+            self.tally.after_term.append(time.monotonic() - began)
         self.ground.start()
-        return f"gone after {took:.1f} s"
+        return f"gone after {self.tally.to_stop[-1]:.1f} s, taken over after {time.monotonic() - began:.1f} s"
+
+    def _others(self, name: str) -> list[str]:
+        return [other for other in self.ground.workers if other != name and self.ground.claimed(other)]
+
+    def _taken_over(self, fences: dict[str, bytes | None]) -> float:
+        """Seconds until somebody else has claimed all that one worker had."""
+        began = time.monotonic()
+        until(lambda: all(self.ground.fence(owner) != old for owner, old in fences.items()), 60, lambda: "taken over")
+        return time.monotonic() - began
 
     def _add(self) -> None:
         """One more worker, or one less: a rebalance either way."""
