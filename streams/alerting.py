@@ -72,6 +72,7 @@ def alert_of(
         incident_id=incident.id,
         life=life,
         severity=incident.severity,
+        peak_severity=incident.peak,
         model_id=incident.model_id,
         scope=scope_of(incident.where, incident.share),
         signal=incident.signal,

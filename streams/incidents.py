@@ -115,6 +115,9 @@ class Incident(msgspec.Struct):
     resolved_at: float | None = None
     messages: int = 0
     share: float | None = None
+    layers: list[Layer] = []
+    """Every layer it has been seen in."""
+    peak: Literal["warn", "critical"] = "warn"
 
     def holds(self, key: tuple[Where, str, str | None]) -> EvidenceRow | None:
         return next((row for row in self.evidence if (row.where, row.signal, row.subject) == key), None)
@@ -186,7 +189,6 @@ def severity_of(evidence: list[EvidenceRow]) -> Literal["warn", "critical"]:
 def attach(incident: Incident, firing: Firing) -> Life | None:
     """Adds or refreshes evidence. Says whether the incident became worse: graver, or seen in a further layer."""
     before = incident.severity
-    layers = {row.layer for row in incident.evidence}
     held = incident.holds(firing.key)
     if held is not None:
         incident.evidence[incident.evidence.index(held)] = evidence_of(firing, held)
@@ -197,6 +199,13 @@ def attach(incident: Incident, firing: Firing) -> Life | None:
     if (firing.where, firing.finding.signal, firing.finding.subject) == (incident.where, incident.signal, incident.subject):
         incident.value, incident.reference, incident.n = firing.finding.value, firing.finding.reference, firing.finding.n
     incident.severity = severity_of(incident.evidence)
+    if incident.severity == "critical":
+        incident.peak = "critical"
+    layer = firing.finding.layer
+    # Said once a layer, whatever becomes of the row that showed it: evidence is bounded, and its weakest goes.
+    reached = bool(incident.layers) and layer not in incident.layers
+    if layer not in incident.layers:
+        incident.layers.append(layer)
     if before == "warn" and incident.severity == "critical":
         return "worse"
-    return "worse" if firing.finding.layer == "outcome" and "outcome" not in layers else None
+    return "worse" if reached and layer == "outcome" else None
