@@ -125,7 +125,9 @@ class Incident(msgspec.Struct):
 
 def incident_id(model_id: str, where: Where, signal: str, subject: str | None, opened_at: float) -> str:
     """Stable: the same log opens the same incident under the same id."""
-    text = "\x1f".join([model_id, where.version or "", where.stage, where.segment or "", signal, subject or "", f"{opened_at:.3f}"])
+    text = "\x1f".join(
+        [model_id, where.version or "", where.stage, where.segment or "", signal, subject or "", f"{opened_at:.3f}"]
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -172,12 +174,18 @@ def belongs(firing: Firing, incident: Incident, label_delay_s: float) -> bool:
     finding = firing.finding
     if not intersects(firing.where, incident.where):
         # Segments of other names hold the same rows; a cell that shares none can still be a parent's other half.
-        return finding.subject == incident.subject and finding.signal == incident.signal and firing.start <= incident.opened_at
+        return (
+            finding.subject == incident.subject
+            and finding.signal == incident.signal
+            and firing.start <= incident.opened_at
+        )
     if finding.subject is not None and finding.subject == incident.subject:
         return True
     if LAYERS[finding.layer] > LAYERS[incident.layer]:
         # Labels of the faulty time go on coming after it: a span that holds some of them shows that fault, not another.
-        return incident.resolved_at is None or (finding.layer == "outcome" and firing.start <= incident.resolved_at + label_delay_s)
+        return incident.resolved_at is None or (
+            finding.layer == "outcome" and firing.start <= incident.resolved_at + label_delay_s
+        )
     slack = max(firing.end - firing.start, incident.span_s)
     return firing.start <= incident.opened_at + slack / 8
 
@@ -196,8 +204,16 @@ def attach(incident: Incident, firing: Firing) -> Life | None:
         if len(incident.evidence) >= MAX_EVIDENCE:
             incident.evidence.remove(max(incident.evidence, key=lambda row: row.log10_p))
         incident.evidence.append(evidence_of(firing))
-    if (firing.where, firing.finding.signal, firing.finding.subject) == (incident.where, incident.signal, incident.subject):
-        incident.value, incident.reference, incident.n = firing.finding.value, firing.finding.reference, firing.finding.n
+    if (firing.where, firing.finding.signal, firing.finding.subject) == (
+        incident.where,
+        incident.signal,
+        incident.subject,
+    ):
+        incident.value, incident.reference, incident.n = (
+            firing.finding.value,
+            firing.finding.reference,
+            firing.finding.n,
+        )
     incident.severity = severity_of(incident.evidence)
     if incident.severity == "critical":
         incident.peak = "critical"

@@ -137,7 +137,9 @@ class ModelJudge:
                 order = np.argsort(slots, kind="stable")
                 values, slots = values[order], slots[order]
             pane = max(cell.pane, self.closed)
-            versions: tuple[str | None, ...] = (cell.version,) if cell.stage == "shadow" else (None, cell.version) if self.several else (None,)
+            versions: tuple[str | None, ...] = (
+                (cell.version,) if cell.stage == "shadow" else (None, cell.version) if self.several else (None,)
+            )
             for version in versions:
                 where = Where(version, cell.stage if cell.stage == "shadow" else "live", cell.segment)
                 self._add(where, pane, cell.day, slots, values)
@@ -177,7 +179,9 @@ class ModelJudge:
         self.days.split(first)
         self.arrivals.split(first)
 
-    def _add(self, where: Where, pane: int, day: int, slots: npt.NDArray[np.int32], values: npt.NDArray[np.float64]) -> None:
+    def _add(
+        self, where: Where, pane: int, day: int, slots: npt.NDArray[np.int32], values: npt.NDArray[np.float64]
+    ) -> None:
         spans = self.cells.get(where)
         if spans is None:
             spans = self.cells[where] = self._spans(where)
@@ -252,7 +256,10 @@ class ModelJudge:
 
     def take_change(self, change: Change, timestamp: float) -> None:
         """Remembers what people did: an incident names what came just before it."""
-        self.changes = sorted([*self.changes, msgspec.structs.replace(change, timestamp=timestamp)], key=lambda item: float(item.timestamp))[-MAX_CHANGES:]
+        self.changes = sorted(
+            [*self.changes, msgspec.structs.replace(change, timestamp=timestamp)],
+            key=lambda item: float(item.timestamp),
+        )[-MAX_CHANGES:]
 
     # -- judging ---------------------------------------------------------------------------------------------------------------
 
@@ -371,7 +378,11 @@ class ModelJudge:
 
     def _began_before(self, firing: Firing, incident: Incident) -> bool:
         """Whether what the firing is about may have begun before the incident opened: some signs of a fault need more rows than others."""
-        if firing.where not in self.cells or not intersects(firing.where, incident.where) or firing.finding.signal == "adwin":
+        if (
+            firing.where not in self.cells
+            or not intersects(firing.where, incident.where)
+            or firing.finding.signal == "adwin"
+        ):
             return False
         level, count, _ = firing.look
         end, length = round(firing.end / self.pane_s), count << level
@@ -385,16 +396,26 @@ class ModelJudge:
         if finding.signal != "adwin":
             affected = self.scoper.narrow(firing, self.cells)
             finding, where, share = affected.finding, affected.where, affected.share
-            causes = [Firing(where, cause, firing.start, firing.end, firing.look) for cause in self.scoper.causes(firing, where, self.cells)]
+            causes = [
+                Firing(where, cause, firing.start, firing.end, firing.look)
+                for cause in self.scoper.causes(firing, where, self.cells)
+            ]
             cause = min(causes, key=lambda item: item.rank, default=None)
             if cause is not None and cause.rank[:2] < Firing(where, finding, firing.start, firing.end).rank[:2]:
                 finding = cause.finding
             named = Firing(where, finding, firing.start, firing.end, firing.look)
-            held = next((incident for incident in reversed(self.incidents) if incident.holds(named.key) or belongs(named, incident, 0.0)), None)
+            held = next(
+                (
+                    incident
+                    for incident in reversed(self.incidents)
+                    if incident.holds(named.key) or belongs(named, incident, 0.0)
+                ),
+                None,
+            )
             if held is not None:
                 attach(held, firing)
                 return held, False
-        level, count, block = firing.look
+        level, count, _ = firing.look
         length = count << level
         end = round(firing.end / self.pane_s)
         since = None
@@ -455,7 +476,9 @@ class ModelJudge:
             elif incident.quiet_since is None:
                 # What is left of the fault lies in the older half of the first quiet span: the incident ends when one without it is quiet.
                 incident.quiet_since, incident.quiet_from = when, (clean * self.pane_s + when) / 2
-            elif clean * self.pane_s >= incident.quiet_from and when - incident.quiet_since >= (self.rules.resolve_after or 0.0):
+            elif clean * self.pane_s >= incident.quiet_from and when - incident.quiet_since >= (
+                self.rules.resolve_after or 0.0
+            ):
                 self._resolve(incident, when, clean)
 
     def _clean_since(self, incident: Incident, end: int) -> int | None:
@@ -468,12 +491,17 @@ class ModelJudge:
             return end if end * self.pane_s - last >= max(incident.span_s, 360 * self.pane_s) else None
         rank = LAYERS[incident.layer]
         # First those that few rows suffice to show: they say soonest whether the fault is over.
-        causes = sorted((row for row in incident.evidence if LAYERS[row.layer] <= rank and row.signal != "adwin"), key=lambda row: row.first_n)
+        causes = sorted(
+            (row for row in incident.evidence if LAYERS[row.layer] <= rank and row.signal != "adwin"),
+            key=lambda row: row.first_n,
+        )
         own = [row for row in causes if row.where == incident.where]
         named = [row for row in causes if (row.signal, row.subject) == (incident.signal, incident.subject)]
         # Of the other cells that showed the same only the largest: a rare one would need days to say anything.
         largest = max(named, key=lambda row: row.n, default=None)
-        chosen = [row for row in named if row.where == incident.where] + own[:2] + ([largest] if largest is not None else [])
+        chosen = (
+            [row for row in named if row.where == incident.where] + own[:2] + ([largest] if largest is not None else [])
+        )
         leading = {(row.where, row.signal, row.subject): row for row in chosen}
         starts = []
         incident.next_check = end + 1
@@ -497,7 +525,10 @@ class ModelJudge:
         vector, start = recent
         # As the rules do: a span of length L is looked at every L/8.
         incident.next_check = max(incident.next_check, end + (end - start) // BLOCKS)
-        still = any(finding.key == (row.signal, row.subject) for finding in self.quiet_evaluator.findings(vector, base, QUIET_ALPHA))
+        still = any(
+            finding.key == (row.signal, row.subject)
+            for finding in self.quiet_evaluator.findings(vector, base, QUIET_ALPHA)
+        )
         return None if still else start
 
     def _resolve(self, incident: Incident, when: float, clean_from: int) -> None:
@@ -505,7 +536,9 @@ class ModelJudge:
         self.incidents.remove(incident)
         self.resolved = [*self.resolved, incident][-MAX_CLOSED:]
         # No span of a cell that shares rows with it reaches back over its end: old faulty panes would keep the alarm alive.
-        self.not_before = [item for item in self.not_before if item[0] != incident.where] + [(incident.where, clean_from)]
+        self.not_before = [item for item in self.not_before if item[0] != incident.where] + [
+            (incident.where, clean_from)
+        ]
         for where, spans in self.cells.items():
             if intersects(where, incident.where):
                 spans.not_before = max(spans.not_before, clean_from)
@@ -513,7 +546,9 @@ class ModelJudge:
 
     def _say(self, incident: Incident, life: Life, when: float) -> None:
         incident.messages += 1
-        self.alerts.append(alert_of(incident, life, when, self.changes, self.rules, self.evaluator, self.reference.learned))
+        self.alerts.append(
+            alert_of(incident, life, when, self.changes, self.rules, self.evaluator, self.reference.learned)
+        )
 
     # -- single values ---------------------------------------------------------------------------------------------------------
 
@@ -551,7 +586,9 @@ class ModelJudge:
 
     def _adwin_config(self) -> AdwinConfig:
         checks = MONTH_S * self.config.panes.sample_per_second / ADWIN_CHECKS
-        return AdwinConfig(low=0.0, high=1.0, significance=max(self.rules.false_alarms_per_month / checks, 1e-9), clock=ADWIN_CHECKS)
+        return AdwinConfig(
+            low=0.0, high=1.0, significance=max(self.rules.false_alarms_per_month / checks, 1e-9), clock=ADWIN_CHECKS
+        )
 
     def _change_found(self, stream: str, before: float, after: float, n: int) -> Finding | None:
         base = self.evaluator.baseline(None)
@@ -566,7 +603,17 @@ class ModelJudge:
             return None  # a return to the reference is the end of a fault, not a fault
         significance = self._adwin_config().significance
         return Finding(
-            "adwin", stream, "model", after, before, n, ADWIN_EFFECT, math.inf, 0.0, math.log10(significance), moved / ADWIN_EFFECT
+            "adwin",
+            stream,
+            "model",
+            after,
+            before,
+            n,
+            ADWIN_EFFECT,
+            math.inf,
+            0.0,
+            math.log10(significance),
+            moved / ADWIN_EFFECT,
         )
 
     # -- rows ------------------------------------------------------------------------------------------------------------------
@@ -592,13 +639,20 @@ class ModelJudge:
     def restore(self, saved: Saved, blocks: dict[Where, dict[str, bytes]], days: dict[Where, dict[str, bytes]]) -> None:
         """Takes back what `save` and the rows held. Blocks over edges that the reference no longer has are dropped."""
         self.closed, self.versions, self.serving = saved.closed, saved.versions, saved.serving
-        self.incidents, self.resolved, self.changes, self.not_before = saved.incidents, saved.resolved, saved.changes, saved.not_before
+        self.incidents, self.resolved, self.changes, self.not_before = (
+            saved.incidents,
+            saved.resolved,
+            saved.changes,
+            saved.not_before,
+        )
         self.cohorts = {start: list(counts) for start, counts in saved.cohorts.items()}
         self.learning, self.schema_seen = saved.learning, saved.schema_seen
         self.samples = saved.samples
         if saved.layout != self.mapping:
             return
-        self.detectors = {name: self._adwin_config().build(State.from_bytes(raw)) for name, raw in saved.detectors.items()}
+        self.detectors = {
+            name: self._adwin_config().build(State.from_bytes(raw)) for name, raw in saved.detectors.items()
+        }
         for where, rows in days.items():
             for name, row in rows.items():
                 (self.days if name[0] == "c" else self.arrivals).restore(where, int(name[1:]), row)
@@ -627,5 +681,3 @@ class ModelJudge:
             totals["late"] += late
             totals["expired" if start + 900 + window < clock else "pending"] += rows - joined - late
         return totals
-
-

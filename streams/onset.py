@@ -34,7 +34,9 @@ def timeline(spans: Spans, end: int, start: int) -> list[tuple[int, int, Block]]
     return sorted(found, key=lambda item: item[0])
 
 
-def onset(spans: Spans, evaluator: Evaluator, finding: Finding, segment: str | None, end: int, length: int, back: int = 0) -> Since | None:
+def onset(
+    spans: Spans, evaluator: Evaluator, finding: Finding, segment: str | None, end: int, length: int, back: int = 0
+) -> Since | None:
     """The onset of a finding of a span of `length` panes that ends before pane `end`, not earlier than four lengths, or `back` panes,
     before it; None where its counts do not tell."""
     base = evaluator.baseline(segment)
@@ -62,7 +64,7 @@ def onset(spans: Spans, evaluator: Evaluator, finding: Finding, segment: str | N
 def _counts(evaluator: Evaluator, finding: Finding, vector: Vector) -> npt.NDArray[np.int64] | None:
     """The histogram that the finding is about: a feature's groups, or hits and misses of a share."""
     layout = evaluator.layout
-    counted: list[float] | Vector
+    counted: list[float] | Vector | npt.NDArray[np.int64]
     if finding.layer == "outcome":
         if layout.task == "binary":
             counted = layout.part(vector, "confusion")
@@ -73,7 +75,10 @@ def _counts(evaluator: Evaluator, finding: Finding, vector: Vector) -> npt.NDArr
             counted = [right, float(matrix.sum()) - right]
         else:
             return None
-    elif finding.signal in ("psi", "mean_shift", "null_rate", "invalid_rate", "new_category_rate", "adwin") and finding.subject in evaluator.names:
+    elif (
+        finding.signal in ("psi", "mean_shift", "null_rate", "invalid_rate", "new_category_rate", "adwin")
+        and finding.subject in evaluator.names
+    ):
         at = evaluator.names.index(finding.subject)
         feature = evaluator.subjects[at]
         counted = np.bincount(feature.groups, weights=layout.part(vector, evaluator.sections[at]))
@@ -86,4 +91,5 @@ def _counts(evaluator: Evaluator, finding: Finding, vector: Vector) -> npt.NDArr
         counted = [hits, layout.one(vector, "rows") - hits]
     else:
         return None
-    return np.rint(np.maximum(np.asarray(counted), 0)).astype(np.int64)
+    whole: npt.NDArray[np.int64] = np.rint(np.maximum(np.asarray(counted), 0)).astype(np.int64)
+    return whole

@@ -29,9 +29,10 @@ from streams.tally import Sparse, Tally, tally_outcomes, tally_predictions
 SEGMENT_PREFIX = "segment__"
 VALUE_PREFIX = "value__"
 CLASS_PREFIX = "score__"
-RESERVED = frozenset(
-    "score prediction label request_id model_id model_version timestamp arrived_at stage latency_ms confidence entity_id".split()
-)  # columns that describe the row: fields of the event beside `features`
+RESERVED = frozenset(  # columns that describe the row: fields of the event beside `features`
+    ("score", "prediction", "label", "request_id", "model_id", "model_version", "timestamp", "arrived_at", "stage")
+    + ("latency_ms", "confidence", "entity_id")
+)
 NOT_NUMBERS = frozenset({"nan", "inf", "+inf", "-inf", "infinity", "-infinity"})
 MAX_SEGMENTS = 200
 

@@ -20,7 +20,8 @@ BUCKETS = (
 
 
 class RequestRows:
-    """Rows by request id. `kept_s` is how long a row lives in event time, `stored` the buckets that the store already holds, with their rows."""
+    """Rows by request id. `kept_s` is how long a row lives in event time; `stored` are the buckets that the store holds, with their
+    number of rows."""
 
     def __init__(self, kept_s: float, cache_rows: int, stored: Mapping[int, int] | None = None) -> None:
         self.width_s = max(kept_s / BUCKETS, 1.0)

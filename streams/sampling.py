@@ -1,4 +1,4 @@
-"""Which single values the sequential detectors see: a capped share, chosen by a hash of the request id, so that a replay chooses the same."""
+"""Which single values the sequential detectors see: a capped share, chosen by a hash of the request id. A replay chooses the same."""
 
 from __future__ import annotations
 
@@ -48,4 +48,5 @@ def to_levels(values: npt.NDArray[np.float64], low: float, high: float) -> list[
     """Values mapped from [low, high] to 0..65535, clipped."""
     width = high - low
     scaled = (values - low) / (width if width > 0 else 1.0)
-    return np.rint(np.clip(scaled, 0.0, 1.0) * LEVELS).astype(np.int64).tolist()
+    levels: list[int] = np.rint(np.clip(scaled, 0.0, 1.0) * LEVELS).astype(np.int64).tolist()
+    return levels

@@ -72,7 +72,7 @@ def _score(rng: np.random.Generator, x: Floats) -> Floats:
 
 
 def write_reference(folder: Path, seed: int) -> tuple[Path, Path]:
-    """Draw training rows; write them as CSV (for Leadline) and as bin edges and ranges in JSON (for the peers)."""
+    """Draw training rows; write them as CSV (for Leadline) and as bin edges in JSON (for the peers)."""
     rng = np.random.default_rng([seed, 1])
     x = _features(rng, REFERENCE_ROWS)
     score = _score(rng, x)
@@ -85,16 +85,8 @@ def write_reference(folder: Path, seed: int) -> tuple[Path, Path]:
             [*values, s, y] for values, s, y in zip(x.tolist(), score.tolist(), label.tolist(), strict=True)
         )
     inner = np.quantile(x, np.arange(1, 10) / 10, axis=0)
-    low, high = np.quantile(x, [0.001, 0.999], axis=0)
     edges = folder / "edges.json"
-    edges.write_text(
-        json.dumps(
-            {
-                "edges": {name: inner[:, i].tolist() for i, name in enumerate(FEATURES)},
-                "ranges": {name: [low[i], high[i]] for i, name in enumerate(FEATURES)},
-            }
-        )
-    )
+    edges.write_text(json.dumps({"edges": {name: inner[:, i].tolist() for i, name in enumerate(FEATURES)}}))
     return rows, edges
 
 

@@ -57,19 +57,16 @@ class Scored(NamedTuple):
 
 
 class Reference:
-    """Bin edges (nine inner ones a feature) and the value range that maps a feature to [0, 1] for ADWIN."""
+    """Bin edges, nine inner ones a feature."""
 
-    def __init__(self, edges: dict[str, list[float]], ranges: dict[str, tuple[float, float]]) -> None:
+    def __init__(self, edges: dict[str, list[float]]) -> None:
         self.names = list(edges)
         self.edges = list(edges.values())
-        self.lows = [ranges[name][0] for name in self.names]
-        self.scales = [1.0 / (ranges[name][1] - ranges[name][0]) for name in self.names]
 
     @classmethod
     def read(cls, path: Path) -> Reference:
         """Read the JSON file that ``load.write_reference`` wrote."""
-        data = json.loads(path.read_text())
-        return cls(data["edges"], data["ranges"])
+        return cls(json.loads(path.read_text())["edges"])
 
 
 def score_edges() -> list[float]:
@@ -84,7 +81,6 @@ class Cell:
     def __init__(self, features: int) -> None:
         self.bins = [[0] * 10 for _ in range(features)]
         self.score_adwin = ADWIN()
-        self.adwins = [ADWIN() for _ in range(features)]
         self.positives = [0] * SCORE_BINS
         self.negatives = [0] * SCORE_BINS
         self.drifts = 0
@@ -93,8 +89,8 @@ class Cell:
 class Tally:
     """All statistics of one process.
 
-    ``one_in`` is the share of predictions whose score and features ADWIN sees: 1 means all, 10 a tenth, chosen by the
-    hash of the request id, so that every side chooses the same ones.
+    ``one_in`` is the share of predictions whose score ADWIN sees: 1 means all, 10 a tenth, chosen by the hash of the
+    request id. The score alone, because that is what Leadline's worker feeds it.
     """
 
     def __init__(self, reference: Reference, one_in: int) -> None:
@@ -125,12 +121,6 @@ class Tally:
     def _feed_adwin(self, cell: Cell, event: Prediction) -> None:
         cell.score_adwin.update(event.score)
         cell.drifts += cell.score_adwin.drift_detected
-        reference = self.reference
-        columns = zip(reference.names, reference.lows, reference.scales, cell.adwins, strict=True)
-        for name, low, scale, adwin in columns:
-            value = (event.features[name] - low) * scale
-            adwin.update(0.0 if value < 0.0 else 1.0 if value > 1.0 else value)
-            cell.drifts += adwin.drift_detected
 
     def outcome(self, scored: Scored, label: int) -> None:
         """Count one joined pair in the score histogram of its class."""

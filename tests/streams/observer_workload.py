@@ -153,8 +153,7 @@ def events(seed: int, n: int, gap_s: float) -> list[tuple[str, Record]]:
         arriving.append((arrives, at, "predictions", body))
         if rng.random() < 0.04:
             arriving.append((arrives + rng.expovariate(0.1), at, "predictions", body))
-        for _ in range(rng.choices([0, 1, 2, 3], [40, 45, 12, 3])[0]):
-            arriving.append(_label(rng, at, event, when))
+        arriving += [_label(rng, at, event, when) for _ in range(rng.choices([0, 1, 2, 3], [40, 45, 12, 3])[0])]
     arriving.sort(key=lambda item: (item[0], item[1], item[2]))
     counted = {"predictions": 0, "labels": 0}
     out = []
