@@ -89,9 +89,10 @@ async def connect(url: str) -> Client:
             await plain.aclose()
             raise
         if not cluster:
-            await plain.connection_pool.disconnect()  # the connection that asked packs slowly
-            plain.connection_pool.connection_class = packing(plain.connection_pool.connection_class)
-            return plain
+            await plain.aclose()  # its pool would hand out the connection that asked again, which packs slowly
+            packed = Redis.from_url(url, **options)
+            packed.connection_pool.connection_class = packing(packed.connection_pool.connection_class)
+            return packed
         await plain.aclose()
         client: RedisCluster = RedisCluster.from_url(url, **options)
         await client.initialize()
