@@ -140,7 +140,7 @@ class Evaluator:
 
     def prepare(self, vector: Vector) -> Baseline:
         layout = self.layout
-        groups = self._grouped(vector)
+        groups = self.grouped(vector)
         totals = np.maximum(groups.sum(axis=1), 1)
         missing, invalid = vector[self.missing], vector[self.invalid]
         valid = np.maximum(groups[self.numeric].sum(axis=1) - missing[self.numeric] - invalid[self.numeric], 1.0) if self.numeric else np.empty(0)
@@ -206,7 +206,8 @@ class Evaluator:
             limits=limits,
         )
 
-    def _grouped(self, vector: Vector) -> npt.NDArray[np.int64]:
+    def grouped(self, vector: Vector) -> npt.NDArray[np.int64]:
+        """Counts of every subject by coarse group, [subjects, widest group count]."""
         counted = np.bincount(self.places, weights=vector[self.slots], minlength=len(self.subjects) * self.width)
         return np.rint(np.maximum(counted, 0.0)).astype(np.int64).reshape(len(self.subjects), self.width)
 
@@ -230,7 +231,7 @@ class Evaluator:
         log_alpha = math.log(alpha)
         subjects = len(self.subjects)
         if subjects:
-            live = self._grouped(vector)
+            live = self.grouped(vector)
             totals = np.maximum(live.sum(axis=1), 1)
             yield from self._divergences(live, totals, base, alpha)
             yield from self._special("null_rate", vector[self.missing], totals, base.null_share, base.null_limits, rules.null_rate, log_alpha)
@@ -429,10 +430,10 @@ class Evaluator:
         # The ECE itself, short of rounding, against its floor: the rest is worked out for those that pass.
         if float(np.abs(scores - positives).sum()) <= (1 - SLACK) * float(rows.sum()) * calibration_floor(rows, scores, alpha):
             return
-        calibration = expected_calibration_error(*parts, alpha=alpha)
+        calibration = expected_calibration_error(rows, scores, positives, alpha)
         excess = float(calibration.debiased)
         base_parts = [layout.part(base.vector, f"calibration_{name}") for name in ("rows", "scores", "positives")]
-        usual = max(float(expected_calibration_error(*base_parts, alpha=0.5).debiased), 0.0) if excess >= rules.ece.warn else 0.0
+        usual = max(float(expected_calibration_error(base_parts[0], base_parts[1], base_parts[2], 0.5).debiased), 0.0) if excess >= rules.ece.warn else 0.0
         if excess - usual >= rules.ece.warn and float(calibration.ece) > float(calibration.floor) + usual:
             yield self._finding("ece", None, "outcome", float(calibration.ece), usual, total, rules.ece, float(calibration.floor), log_alpha, excess - usual)
 

@@ -123,4 +123,4 @@ def calibration_floor(rows: Floats, scores: Floats, alpha: float) -> float:
     mean = np.clip(scores / np.maximum(rows, 1.0), 0.0, 1.0)
     spread = float((rows * mean * (1.0 - mean)).sum())
     exponent = int((rows > 0.0).sum()) * log(2.0) - log(alpha)
-    return (exponent / 3.0 + ((exponent / 3.0) ** 2 + 2.0 * spread * exponent) ** 0.5) / max(total, 1.0)
+    return float((exponent / 3.0 + ((exponent / 3.0) ** 2 + 2.0 * spread * exponent) ** 0.5) / max(total, 1.0))

@@ -94,7 +94,7 @@ class Spans:
             together = np.concatenate([part[0] for part in parts])
             weights = np.concatenate([part[1] for part in parts])
             if len(together) * 8 > self.size:
-                dense = np.bincount(together, weights=weights, minlength=self.size)
+                dense = np.asarray(np.bincount(together, weights=weights, minlength=self.size), dtype=np.float64)
                 slots = np.flatnonzero(dense).astype(np.int32)
                 values = dense[slots]
             else:
@@ -103,7 +103,8 @@ class Spans:
                 first = np.empty(len(order), dtype=np.bool_)
                 first[:1] = True
                 np.not_equal(sorted_slots[1:], sorted_slots[:-1], out=first[1:])
-                slots, values = sorted_slots[first], np.bincount(np.cumsum(first) - 1, weights=weights[order])
+                slots = sorted_slots[first]
+                values = np.asarray(np.bincount(np.cumsum(first) - 1, weights=weights[order]), dtype=np.float64)
         return Block(slots, values, self._slot(slots, values, self.rows_slot), self._slot(slots, values, self.outcomes_slot))
 
     @staticmethod
@@ -139,7 +140,7 @@ class Spans:
             return np.zeros(self.size)
         slots = np.concatenate([member.slots for member in members])
         values = np.concatenate([member.values for member in members])
-        return np.bincount(slots, weights=values, minlength=self.size)
+        return np.asarray(np.bincount(slots, weights=values, minlength=self.size), dtype=np.float64)
 
     def recent(self, end: int, rows: float, outcomes: float) -> tuple[Vector, int] | None:
         """The shortest span of whole blocks up to pane `end` that holds so many rows and outcomes: (vector, first pane)."""
