@@ -20,13 +20,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import redis as redis_client
 import yaml
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.peers.load import PREDICTIONS_PER_S
 from benchmarks.peers.process import ROOT, PeerFailed
@@ -117,7 +117,8 @@ class _Progress:
     def __init__(self, spec: Spec, redis: str) -> None:
         self.spec = spec
         self._redis = redis_client.Redis.from_url(redis)
-        self._admin = AdminClient({"bootstrap.servers": spec.bootstrap})
+        # Never subscribed: it is only asked where a log ends.
+        self._kafka = Consumer({"bootstrap.servers": spec.bootstrap, "group.id": f"{spec.run_id}-ends"})
 
     def _meta(self, owner: str, fields: list[str]) -> list[list[bytes | None]]:
         pipeline = self._redis.pipeline(transaction=False)
@@ -137,16 +138,26 @@ class _Progress:
             if self._redis.hlen(f"{self.spec.run_id}:i:{{o:{partition}}}:outbox"):
                 return False  # committed, not yet confirmed by Kafka
         topic = f"{self.spec.run_id}.digests"
-        places = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in range(self.spec.partitions)}
-        ends = {place.partition: answer.result(10).offset for place, answer in self._admin.list_offsets(places).items()}
-        offsets = self._meta("j", [f"o:{topic}"])
-        return all(int(row[0] or 0) >= ends[partition] for partition, row in enumerate(offsets))
+        for partition, (offset,) in enumerate(self._meta("j", [f"o:{topic}"])):
+            if int(offset or 0) < self._kafka.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]:
+                return False
+        return True
+
+    def close(self) -> None:
+        self._kafka.close()
+        self._redis.close()
 
 
 def _watch(
     worker: subprocess.Popen[bytes], spec: Spec, redis: str, progress: Callable[[int], None], timeout_s: float
 ) -> dict[str, Any]:
-    seen = _Progress(spec, redis)
+    with closing(_Progress(spec, redis)) as seen:
+        return _timed(worker, spec, seen, progress, timeout_s)
+
+
+def _timed(
+    worker: subprocess.Popen[bytes], spec: Spec, seen: _Progress, progress: Callable[[int], None], timeout_s: float
+) -> dict[str, Any]:
     deadline = time.monotonic() + timeout_s
     first: tuple[float, int, float] | None = None
     observed_at: float | None = None

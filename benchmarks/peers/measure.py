@@ -20,6 +20,7 @@ class Run:
     """One side, once. ``one_in`` is the ADWIN sample (1 = all values, 10 = a tenth).
 
     ``timed_events`` are those counted while the clock ran: all of them, or fewer where the clock is read from outside.
+    ``observed_seconds``: Leadline only, until all events were counted and committed, the judges not yet through.
     """
 
     side: Side
@@ -31,6 +32,12 @@ class Run:
     peak_rss_mb: float
     joined: int | None
     checked: tuple[str, ...]
+    observed_seconds: float | None = None
+
+    @property
+    def observed_rate(self) -> float | None:
+        """Events per second of the observers alone."""
+        return None if self.observed_seconds is None else self.timed_events / self.observed_seconds
 
     @property
     def rate(self) -> float:
@@ -62,6 +69,7 @@ def checked_run(side: Side, one_in: int, result: dict[str, Any], expected: dict[
         peak_rss_mb=result["peak_rss_mb"],
         joined=result.get("joined"),
         checked=compared,
+        observed_seconds=result.get("observed_seconds"),
     )
 
 
@@ -84,6 +92,7 @@ class Figure:
     cpu_us_per_event: float
     peak_rss_mb: float
     joined: int | None
+    observed_rate: float | None
 
 
 def figures(runs: list[Run]) -> list[Figure]:
@@ -103,9 +112,14 @@ def figures(runs: list[Run]) -> list[Figure]:
             cpu_us_per_event=statistics.median(run.cpu_us_per_event for run in group),
             peak_rss_mb=max(run.peak_rss_mb for run in group),
             joined=group[0].joined,
+            observed_rate=_median([run.observed_rate for run in group if run.observed_rate is not None]),
         )
         for group in groups.values()
     ]
+
+
+def _median(values: list[float]) -> float | None:
+    return statistics.median(values) if values else None
 
 
 def leadline_ratio(figure: Figure, found: list[Figure]) -> float | None:

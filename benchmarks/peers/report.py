@@ -45,6 +45,12 @@ def show(console: Console, found: list[Figure], missing: dict[str, str]) -> None
         sides = [figure for figure in found if figure.events == size and figure.joined is not None]
         joined = ", ".join(sorted({f"{figure.joined:,}" for figure in sides}))
         console.print(f"joined, of {size:,} events: {joined}, as the load has it, on {len(sides)} of {len(sides)} rows")
+    for figure in found:
+        if figure.observed_rate is not None:
+            console.print(
+                f"{figure.side.name} (ADWIN: {MODES[figure.one_in]}): {figure.observed_rate:,.0f} events/s observed and "
+                f"committed, {figure.rate:,.0f} with every digest judged"
+            )
     notes = Table(title="what each side does", show_lines=True)
     for heading in ("side", "work", "after a crash"):
         notes.add_column(heading)
@@ -79,6 +85,7 @@ def document(found: list[Figure], missing: dict[str, str], settings: dict[str, A
                 "cpu_us_per_event": round(figure.cpu_us_per_event, 3),
                 "peak_rss_mb": round(figure.peak_rss_mb, 1),
                 "joined": figure.joined,
+                "observed_events_per_s": figure.observed_rate and round(figure.observed_rate, 1),
                 "leadline_ratio": leadline_ratio(figure, found),
                 "does": figure.side.does,
                 "after_a_crash": figure.side.recovery,
