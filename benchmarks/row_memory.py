@@ -41,7 +41,7 @@ def usage(client: redis.Redis, rows: list[bytes], characters: int) -> float:
     try:
         for at in range(0, len(rows), AT_ONCE):
             client.hset(key, mapping=dict(zip(ids[at : at + AT_ONCE], rows[at : at + AT_ONCE], strict=True)))
-        return float(client.memory_usage(key, samples=0)) / len(rows)
+        return (client.memory_usage(key, samples=0) or 0) / len(rows)
     finally:
         client.unlink(key)
 
