@@ -37,8 +37,9 @@ lint: setup
 types: setup
 	$(BIN)/python -m mypy
 
-faults: setup ## the long suites: kills, pauses, outages
+faults: setup ## the long suites: kills, pauses, outages; writes the table of docs/reliability.md
 	$(PYTEST) -m slow
+	$(BIN)/python -m tests.faults
 
 kafka-up: setup ## a real Apache Kafka and Redis on loopback, for the tests marked kafka
 	$(BIN)/python -m tests.real up

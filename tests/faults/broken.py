@@ -24,11 +24,11 @@ from streams.stage import Record
 from streams.tables import Outgoing, Owner, Tables
 from streams.tables_redis import RedisTables
 
-EVERY = 5
+EVERY = 40
 
 
 def batches_get_lost() -> None:
-    """As Faust does when a rebalance comes between fetch and agent: every fifth round is thrown away."""
+    """As Faust does when a rebalance comes between fetch and agent: one round in forty is thrown away."""
     take, rounds = Intake.take, itertools.count(1)
 
     async def forgetful(self: Intake) -> list[Fetched]:

@@ -11,7 +11,7 @@ ONCE = ("kill", "redis_restart", "outage", "errors", "redis_cut")
 
 def test_counts_are_exact_after_kills_and_outages_of_broker_and_store(tmp_path: Path) -> None:
     order = Order(
-        "embedded", seed=11, seconds=1.0, rate=800.0, faults={"errors": 1.0}, first=ONCE, requests=8_000, workers=1
+        "embedded", seed=11, seconds=1.0, rate=1000.0, faults={"errors": 1.0}, first=ONCE, requests=5_000, workers=1
     )
     result = run(order, tmp_path)
     assert result.verdict.faults == []
