@@ -96,6 +96,7 @@ class Judge:
             model_id = field.decode()
             judge = self._model(model_id)
             judge.restore(msgspec.msgpack.decode(row, type=Saved), blocks.get(model_id, {}), days.get(model_id, {}))
+        self.views.owe(self.models)
 
     def _model(self, model_id: str) -> ModelJudge:
         judge = self.models.get(model_id)

@@ -27,6 +27,10 @@ class Views:
         self._shown_at: dict[str, float] = {}
         self._waiting: set[str] = set()
 
+    def owe(self, models: Iterable[str]) -> None:
+        """Shows these with the next refresh: whoever committed them last may have died before it showed them."""
+        self._waiting.update(models)
+
     def refresh(
         self, models: Mapping[str, ModelJudge], touched: Iterable[str], clock: float, now: float
     ) -> dict[str, dict[str, str] | str | None]:

@@ -347,6 +347,16 @@ def test_views_show_the_model_its_signals_and_its_incidents(log: Log, records: l
     assert psi["n"] > 0
 
 
+def test_a_restarted_judge_shows_what_the_one_before_it_may_not_have_shown(
+    records: list[Record], known: Reference
+) -> None:
+    run = Run(configuration(), {"risk": known})
+    shown = run.fold(records[:60], now=100.0).views["leadline:model:risk"]
+    run.start()
+    assert run.fold([], now=101.0).views["leadline:model:risk"] == shown
+    assert not run.fold([], now=200.0).views
+
+
 def test_reference_file_round_trip_keeps_the_fingerprint(tmp_path: Path, known: Reference) -> None:
     from streams.references import dump_reference
 
