@@ -145,9 +145,9 @@ class Rules(Part):
     false_alarms_per_month: float = Field(default=1.0, gt=0)
     minimum_rows: int = Field(default=30, ge=5)
     minimum_per_class: int = Field(default=20, ge=2)
-    hold: Duration = Field(default=0.0, ge=0, description="a signal must fire this long before its incident opens")
     resolve_after: Duration | None = Field(
-        default=None, description="quiet time before an incident resolves; default: the span that raised it"
+        default=None,
+        description="how long an incident must be quiet before it resolves; default: as soon as enough clean rows show it",
     )
     psi: Limits = Limits(warn=0.1, critical=0.2)
     score_psi: Limits = Limits(warn=0.1, critical=0.2)
@@ -156,9 +156,6 @@ class Rules(Part):
     new_category_rate: Limits = Limits(warn=0.01, critical=0.05)
     mean_shift: Limits = Limits(warn=2.0, critical=3.0)
     score_mean_shift: Limits = Limits(warn=2.0, critical=3.0)
-    ks: Limits = Limits(warn=0.15, critical=0.3)
-    js: Limits = Limits(warn=0.05, critical=0.1)
-    linf: Limits = Limits(warn=0.1, critical=0.2)
     out_of_distribution_rate: Limits = Limits(warn=0.05, critical=0.1)
     output_collapse: Limits = Limits(warn=0.8, critical=0.95)
     ece: Limits = Limits(warn=0.05, critical=0.1)

@@ -83,7 +83,7 @@ class Change(msgspec.Struct, gc=False):
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """Bad input and where it came from. `original` is the message, base64, cut at `original_limit` bytes of the configuration."""
+    """Bad input and where it came from. `original` is the message, base64, cut at `rejected_original_bytes` of the configuration."""
 
     reason: str
     detail: str

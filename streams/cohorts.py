@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +12,12 @@ from streams.incidents import Where
 from streams.layout import Layout, Vector
 
 PARTS = 32
+OF_THE_EDGES = (
+    "feature:",
+    "z:",
+    "zz:",
+    "labelled",
+)  # and "score": sections that mean something under one reference only
 
 
 class Cohorts:
@@ -68,13 +76,14 @@ class Cohorts:
             self._parts[(where._replace(version=version), day)] = list(self._parts[(where, day)])
             self.dirty.add((where._replace(version=version), day))
 
-    def remap(self, old: Layout, new: Layout) -> None:
-        """Another layout: sections that both name and size alike are kept, others go."""
-        target = np.full(old.size, -1, dtype=np.int64)
-        for name, part in old.slots.items():
+    def remap(self, old: Mapping[str, tuple[int, int]], new: Layout) -> None:
+        """Another reference: sections that both name and size alike are kept. Counts over its edges go: they never add to others."""
+        target = np.full(max(stop for _, stop in old.values()), -1, dtype=np.int64)
+        for name, (start, stop) in old.items():
             there = new.slots.get(name)
-            if there is not None and there.stop - there.start == part.stop - part.start:
-                target[part] = np.arange(there.start, there.stop)
+            of_edges = name == "score" or name.startswith(OF_THE_EDGES)
+            if there is not None and there.stop - there.start == stop - start and not of_edges:
+                target[start:stop] = np.arange(there.start, there.stop)
         self.size = new.size
         for key, parts in list(self._parts.items()):
             moved = []

@@ -94,9 +94,16 @@ class Evaluator:
         self.rules = rules
         self.layout = reference.layout
         self.latency_slo_ms = latency_slo_ms
-        self.subjects: list[Feature] = [*reference.features, *([reference.score] if reference.score is not None else [])]
-        self.sections = [f"feature:{feature.name}" for feature in reference.features] + (["score"] if reference.score is not None else [])
-        self.names = [subject_of(feature.name) for feature in reference.features] + (["score"] if reference.score is not None else [])
+        self.subjects: list[Feature] = [
+            *reference.features,
+            *([reference.score] if reference.score is not None else []),
+        ]
+        self.sections = [f"feature:{feature.name}" for feature in reference.features] + (
+            ["score"] if reference.score is not None else []
+        )
+        self.names = [subject_of(feature.name) for feature in reference.features] + (
+            ["score"] if reference.score is not None else []
+        )
         self.width = max((feature.group_count for feature in self.subjects), default=1)
         slots, places = [], []
         for at, (feature, section) in enumerate(zip(self.subjects, self.sections, strict=True)):
@@ -109,17 +116,25 @@ class Evaluator:
         self.missing = starts + np.array([feature.bins.missing for feature in features], dtype=np.int64)
         self.invalid = starts + np.array([feature.bins.invalid for feature in features], dtype=np.int64)
         self.numeric = [at for at, feature in enumerate(reference.features) if feature.kind == "numeric"]
-        self.z = np.array([self.layout.offset(f"z:{reference.features[at].name}") for at in self.numeric], dtype=np.int64)
-        self.zz = np.array([self.layout.offset(f"zz:{reference.features[at].name}") for at in self.numeric], dtype=np.int64)
+        self.z = np.array(
+            [self.layout.offset(f"z:{reference.features[at].name}") for at in self.numeric], dtype=np.int64
+        )
+        self.zz = np.array(
+            [self.layout.offset(f"zz:{reference.features[at].name}") for at in self.numeric], dtype=np.int64
+        )
         self.categorical = [
             (at, int(starts[at] + feature.bins.new))
             for at, feature in enumerate(reference.features)
             if isinstance(feature.bins, CategoryBins) and feature.bins.complete
         ]
-        self.absent = np.array([self.layout.offset(f"absent:{feature.name}") for feature in reference.features], dtype=np.int64)
+        self.absent = np.array(
+            [self.layout.offset(f"absent:{feature.name}") for feature in reference.features], dtype=np.int64
+        )
         self.psi_limits = [rules.score_psi if section == "score" else rules.psi for section in self.sections]
         self.psi_warn = np.array([limits.warn for limits in self.psi_limits])
-        self.slow = log_bin_values(LATENCY_LEAST_MS, LATENCY_GROWTH, LATENCY_BINS) > (latency_slo_ms if latency_slo_ms is not None else math.inf)
+        self.slow = log_bin_values(LATENCY_LEAST_MS, LATENCY_GROWTH, LATENCY_BINS) > (
+            latency_slo_ms if latency_slo_ms is not None else math.inf
+        )
         self._baselines: dict[str | None, Baseline | None] = {}
         self._tests = self._count_tests()
 
@@ -135,7 +150,9 @@ class Evaluator:
         """The prepared reference of a segment; None where the reference has no row of it."""
         if segment not in self._baselines:
             vector = self.reference.cell(segment)
-            self._baselines[segment] = self.prepare(vector) if vector is not None and self.layout.one(vector, "rows") > 0 else None
+            self._baselines[segment] = (
+                self.prepare(vector) if vector is not None and self.layout.one(vector, "rows") > 0 else None
+            )
         return self._baselines[segment]
 
     def prepare(self, vector: Vector) -> Baseline:
@@ -143,7 +160,11 @@ class Evaluator:
         groups = self.grouped(vector)
         totals = np.maximum(groups.sum(axis=1), 1)
         missing, invalid = vector[self.missing], vector[self.invalid]
-        valid = np.maximum(groups[self.numeric].sum(axis=1) - missing[self.numeric] - invalid[self.numeric], 1.0) if self.numeric else np.empty(0)
+        valid = (
+            np.maximum(groups[self.numeric].sum(axis=1) - missing[self.numeric] - invalid[self.numeric], 1.0)
+            if self.numeric
+            else np.empty(0)
+        )
         mean = vector[self.z] / valid
         sd = np.sqrt(np.maximum(vector[self.zz] / valid - mean**2, 1e-12))
         rows = layout.one(vector, "rows")
@@ -168,7 +189,10 @@ class Evaluator:
             shares["label_rate"] = (positives, positives + negatives)
             if self.reference.score is not None and positives + negatives > 0:
                 ordered = self.reference.score.bins.ordered
-                hits, labelled = layout.part(vector, "labelled_positives")[:ordered], layout.part(vector, "labelled")[:ordered]
+                hits, labelled = (
+                    layout.part(vector, "labelled_positives")[:ordered],
+                    layout.part(vector, "labelled")[:ordered],
+                )
                 calibration = calibration_map(hits, labelled - hits)
                 steady = (calibration.share * calibration.weight + 0.5) / (calibration.weight + 1.0)
                 label_noise = steady * (1.0 - steady)
@@ -213,7 +237,9 @@ class Evaluator:
 
     # -- one look --------------------------------------------------------------------------------------------------------------
 
-    def findings(self, vector: Vector, baseline: Baseline, alpha: float, *, minimum: int | None = None) -> list[Finding]:
+    def findings(
+        self, vector: Vector, baseline: Baseline, alpha: float, *, minimum: int | None = None
+    ) -> list[Finding]:
         """Every signal of the span that passes both doors. `alpha` holds for each test; `minimum` rows default to the rules'."""
         least = self.rules.minimum_rows if minimum is None else minimum
         disabled = self.rules.disabled
@@ -234,8 +260,18 @@ class Evaluator:
             live = self.grouped(vector)
             totals = np.maximum(live.sum(axis=1), 1)
             yield from self._divergences(live, totals, base, alpha)
-            yield from self._special("null_rate", vector[self.missing], totals, base.null_share, base.null_limits, rules.null_rate, log_alpha)
-            yield from self._special("invalid_rate", vector[self.invalid], totals, base.invalid_share, base.invalid_limits, rules.invalid_rate, log_alpha)
+            yield from self._special(
+                "null_rate", vector[self.missing], totals, base.null_share, base.null_limits, rules.null_rate, log_alpha
+            )
+            yield from self._special(
+                "invalid_rate",
+                vector[self.invalid],
+                totals,
+                base.invalid_share,
+                base.invalid_limits,
+                rules.invalid_rate,
+                log_alpha,
+            )
             yield from self._means(vector, live, base, log_alpha)
             for at, slot in self.categorical:
                 k = vector[slot]
@@ -243,22 +279,69 @@ class Evaluator:
                     # Against the whole reference, never a small segment's: there a known value may simply not have come.
                     everything = self.baseline(None)
                     m = everything.rows if everything is not None else base.rows
-                    yield from self._share("new_category_rate", self.names[at], "data", k, totals[at], (0.0, 0.0, 1 - LIMIT_ALPHA ** (1 / max(m, 1))), rules.new_category_rate, log_alpha)
+                    yield from self._share(
+                        "new_category_rate",
+                        self.names[at],
+                        "data",
+                        k,
+                        totals[at],
+                        (0.0, 0.0, 1 - LIMIT_ALPHA ** (1 / max(m, 1))),
+                        rules.new_category_rate,
+                        log_alpha,
+                    )
             for at in np.flatnonzero(vector[self.absent] > 0).tolist():
                 limits = (0.0, 0.0, float(upper_limit(0, base.rows, LIMIT_ALPHA)))
-                yield from self._share("absent_rate", self.names[at], "schema", vector[self.absent[at]], rows, limits, rules.schema_rate, log_alpha)
+                yield from self._share(
+                    "absent_rate",
+                    self.names[at],
+                    "schema",
+                    vector[self.absent[at]],
+                    rows,
+                    limits,
+                    rules.schema_rate,
+                    log_alpha,
+                )
             extra = self.layout.one(vector, "extra")
             if extra:
-                yield from self._share("extra_feature_rate", None, "schema", extra, rows, base.limits["extra"], rules.schema_rate, log_alpha)
+                yield from self._share(
+                    "extra_feature_rate",
+                    None,
+                    "schema",
+                    extra,
+                    rows,
+                    base.limits["extra"],
+                    rules.schema_rate,
+                    log_alpha,
+                )
             out = self.layout.one(vector, "out_of_distribution")
-            yield from self._share("out_of_distribution_rate", None, "data", out, rows, base.limits["out_of_distribution_rate"], rules.out_of_distribution_rate, log_alpha)
+            yield from self._share(
+                "out_of_distribution_rate",
+                None,
+                "data",
+                out,
+                rows,
+                base.limits["out_of_distribution_rate"],
+                rules.out_of_distribution_rate,
+                log_alpha,
+            )
         top = float(self.layout.part(vector, "collapse").max())
         if top > rules.output_collapse.warn * rows:
             reference = base.limits["output_collapse"]
             if reference[0] < rules.output_collapse.warn / 2:
                 log_p = float(binomial_log_tail(top, rows, reference[2]))
                 if log_p <= log_alpha:
-                    yield self._finding("output_collapse", "score", "model", top / rows, reference[0], rows, rules.output_collapse, reference[2], log_p, top / rows)
+                    yield self._finding(
+                        "output_collapse",
+                        "score",
+                        "model",
+                        top / rows,
+                        reference[0],
+                        rows,
+                        rules.output_collapse,
+                        reference[2],
+                        log_p,
+                        top / rows,
+                    )
         if self.latency_slo_ms is not None:
             counted = self.layout.part(vector, "latency")
             slow = float(counted[self.slow].sum())
@@ -266,9 +349,22 @@ class Evaluator:
             if timed >= rules.minimum_rows and slow > 0.01 * timed:
                 log_p = float(binomial_log_tail(slow, timed, 0.01))
                 if log_p <= log_alpha:
-                    yield self._finding("latency_over_slo", "latency_ms", "model", slow / timed, 0.01, timed, Limits(warn=0.01, critical=0.05), 0.01, log_p, slow / timed)
+                    yield self._finding(
+                        "latency_over_slo",
+                        "latency_ms",
+                        "model",
+                        slow / timed,
+                        0.01,
+                        timed,
+                        Limits(warn=0.01, critical=0.05),
+                        0.01,
+                        log_p,
+                        slow / timed,
+                    )
 
-    def _divergences(self, live: npt.NDArray[np.int64], totals: npt.NDArray[np.int64], base: Baseline, alpha: float) -> Iterator[Finding]:
+    def _divergences(
+        self, live: npt.NDArray[np.int64], totals: npt.NDArray[np.int64], base: Baseline, alpha: float
+    ) -> Iterator[Finding]:
         n = int(totals[0])
         if (totals != n).any():
             return  # a row counts once for every subject; where it did not, a layout is mixed up and shares mean nothing
@@ -281,7 +377,18 @@ class Evaluator:
             if plain[at] >= self.psi_warn[at]:
                 layer: Layer = "model" if self.sections[at] == "score" else "data"
                 floor, effect = float(shift.floor[at]), float(shift.debiased[at])
-                yield self._finding("psi", self.names[at], layer, float(plain[at]), 0.0, n, self.psi_limits[at], floor, shift.log_p(at), effect)
+                yield self._finding(
+                    "psi",
+                    self.names[at],
+                    layer,
+                    float(plain[at]),
+                    0.0,
+                    n,
+                    self.psi_limits[at],
+                    floor,
+                    shift.log_p(at),
+                    effect,
+                )
 
     @staticmethod
     def _plain_psi(live: npt.NDArray[np.int64], base: Baseline) -> npt.NDArray[np.float64]:
@@ -308,7 +415,17 @@ class Evaluator:
         for at in np.flatnonzero(np.abs(delta) >= rule.warn).tolist():
             triple = (float(shares[at]), float(limits[0][at]), float(limits[1][at]))
             layer: Layer = "model" if self.sections[at] == "score" else "data"
-            yield from self._share(signal, self.names[at], layer, float(counted[at]), float(totals[at]), triple, rule, log_alpha, two_sided=True)
+            yield from self._share(
+                signal,
+                self.names[at],
+                layer,
+                float(counted[at]),
+                float(totals[at]),
+                triple,
+                rule,
+                log_alpha,
+                two_sided=True,
+            )
 
     def _share(
         self,
@@ -339,7 +456,9 @@ class Evaluator:
         if log_p <= log_alpha:
             yield self._finding(signal, subject, layer, k / n, reference, n, rule, bound, log_p, effect)
 
-    def _means(self, vector: Vector, live: npt.NDArray[np.int64], base: Baseline, log_alpha: float) -> Iterator[Finding]:
+    def _means(
+        self, vector: Vector, live: npt.NDArray[np.int64], base: Baseline, log_alpha: float
+    ) -> Iterator[Finding]:
         rules = self.rules
         if self.numeric:
             special = vector[self.missing][self.numeric] + vector[self.invalid][self.numeric]
@@ -377,7 +496,18 @@ class Evaluator:
             if moved >= rules.score_mean_shift.warn and spread > 0:
                 p = float(normal_log_p(moved / spread))
                 if p <= log_alpha:
-                    yield self._finding("mean_shift", "score", "model", mean_score, base.score_mean, rows, rules.score_mean_shift, 3 * spread, p, moved)
+                    yield self._finding(
+                        "mean_shift",
+                        "score",
+                        "model",
+                        mean_score,
+                        base.score_mean,
+                        rows,
+                        rules.score_mean_shift,
+                        3 * spread,
+                        p,
+                        moved,
+                    )
 
     # -- outcomes --------------------------------------------------------------------------------------------------------------
 
@@ -391,7 +521,17 @@ class Evaluator:
             matrix = self.layout.part(vector, "confusion").reshape(width, width)
             right, total = float(np.trace(matrix[: width - 1, : width - 1])), float(matrix.sum())
             if total >= self.rules.minimum_rows:
-                yield from self._share("accuracy", None, "outcome", right, total, base.limits["accuracy"], self.rules.accuracy, log_alpha, side="lower")
+                yield from self._share(
+                    "accuracy",
+                    None,
+                    "outcome",
+                    right,
+                    total,
+                    base.limits["accuracy"],
+                    self.rules.accuracy,
+                    log_alpha,
+                    side="lower",
+                )
         elif task == "regression":
             yield from self._regression(vector, base, log_alpha, outcomes)
 
@@ -410,13 +550,44 @@ class Evaluator:
                 error = (float(hanley_mcneil_se(base.auc, p, n)) ** 2 + base.auc_se**2) ** 0.5
                 log_p = float(normal_log_p(drop / error, "upper"))
                 if drop > 3 * error and log_p <= log_alpha:
-                    yield self._finding("auc", None, "outcome", float(auc.value), base.auc, total, rules.auc, 3 * error, log_p, drop)
+                    yield self._finding(
+                        "auc", None, "outcome", float(auc.value), base.auc, total, rules.auc, 3 * error, log_p, drop
+                    )
         tn, fp, fn, tp = np.maximum(layout.part(vector, "confusion"), 0).tolist()
         if tn + fp + fn + tp >= rules.minimum_rows and "accuracy" in base.limits:
-            yield from self._share("accuracy", None, "outcome", tn + tp, tn + fp + fn + tp, base.limits["accuracy"], rules.accuracy, log_alpha, side="lower")
+            yield from self._share(
+                "accuracy",
+                None,
+                "outcome",
+                tn + tp,
+                tn + fp + fn + tp,
+                base.limits["accuracy"],
+                rules.accuracy,
+                log_alpha,
+                side="lower",
+            )
         if fn + tp >= least and "false_negative_rate" in base.limits:
-            yield from self._share("false_negative_rate", None, "outcome", fn, fn + tp, base.limits["false_negative_rate"], rules.false_negative_rate, log_alpha)
-        yield from self._share("label_rate", "label", "outcome", p, total, base.limits["label_rate"], rules.label_rate, log_alpha, two_sided=True)
+            yield from self._share(
+                "false_negative_rate",
+                None,
+                "outcome",
+                fn,
+                fn + tp,
+                base.limits["false_negative_rate"],
+                rules.false_negative_rate,
+                log_alpha,
+            )
+        yield from self._share(
+            "label_rate",
+            "label",
+            "outcome",
+            p,
+            total,
+            base.limits["label_rate"],
+            rules.label_rate,
+            log_alpha,
+            two_sided=True,
+        )
         parts = [np.maximum(layout.part(vector, f"calibration_{name}"), 0) for name in ("rows", "scores", "positives")]
         rough = float(np.abs(parts[1] - parts[2]).sum()) / max(float(parts[0].sum()), 1.0)
         if rough >= rules.ece.warn:
@@ -424,18 +595,37 @@ class Evaluator:
         if base.calibration is not None and self.reference.score is not None:
             yield from self._departure(vector, base, log_alpha)
 
-    def _calibration(self, parts: list[Vector], base: Baseline, alpha: float, log_alpha: float, total: float) -> Iterator[Finding]:
+    def _calibration(
+        self, parts: list[Vector], base: Baseline, alpha: float, log_alpha: float, total: float
+    ) -> Iterator[Finding]:
         rules, layout = self.rules, self.layout
         rows, scores, positives = parts
         # The ECE itself, short of rounding, against its floor: the rest is worked out for those that pass.
-        if float(np.abs(scores - positives).sum()) <= (1 - SLACK) * float(rows.sum()) * calibration_floor(rows, scores, alpha):
+        if float(np.abs(scores - positives).sum()) <= (1 - SLACK) * float(rows.sum()) * calibration_floor(
+            rows, scores, alpha
+        ):
             return
         calibration = expected_calibration_error(rows, scores, positives, alpha)
         excess = float(calibration.debiased)
         base_parts = [layout.part(base.vector, f"calibration_{name}") for name in ("rows", "scores", "positives")]
-        usual = max(float(expected_calibration_error(base_parts[0], base_parts[1], base_parts[2], 0.5).debiased), 0.0) if excess >= rules.ece.warn else 0.0
+        usual = (
+            max(float(expected_calibration_error(base_parts[0], base_parts[1], base_parts[2], 0.5).debiased), 0.0)
+            if excess >= rules.ece.warn
+            else 0.0
+        )
         if excess - usual >= rules.ece.warn and float(calibration.ece) > float(calibration.floor) + usual:
-            yield self._finding("ece", None, "outcome", float(calibration.ece), usual, total, rules.ece, float(calibration.floor), log_alpha, excess - usual)
+            yield self._finding(
+                "ece",
+                None,
+                "outcome",
+                float(calibration.ece),
+                usual,
+                total,
+                rules.ece,
+                float(calibration.floor),
+                log_alpha,
+                excess - usual,
+            )
 
     def _departure(self, vector: Vector, base: Baseline, log_alpha: float) -> Iterator[Finding]:
         """Realised positives against what the same scores promised in the reference: the sign of concept drift."""
@@ -469,7 +659,10 @@ class Evaluator:
         before = layout.one(base.vector, "outcomes")
         if before < self.rules.minimum_rows:
             return
-        mean, usual = layout.one(vector, "absolute_error") / outcomes, layout.one(base.vector, "absolute_error") / before
+        mean, usual = (
+            layout.one(vector, "absolute_error") / outcomes,
+            layout.one(base.vector, "absolute_error") / before,
+        )
         if usual <= 0:
             return
         growth = mean / usual - 1.0
@@ -479,7 +672,9 @@ class Evaluator:
         if growth >= rule.warn and error > 0:
             log_p = float(normal_log_p(growth / error, "upper"))
             if log_p <= log_alpha:
-                yield self._finding("mae", None, "outcome", mean, usual, outcomes, rule, 3 * error * usual, log_p, growth)
+                yield self._finding(
+                    "mae", None, "outcome", mean, usual, outcomes, rule, 3 * error * usual, log_p, growth
+                )
 
     def _finding(
         self,

@@ -198,17 +198,16 @@ def attach(incident: Incident, firing: Firing) -> Life | None:
     """Adds or refreshes evidence. Says whether the incident became worse: graver, or seen in a further layer."""
     before = incident.severity
     held = incident.holds(firing.key)
+    named = firing.key == (incident.where, incident.signal, incident.subject)
     if held is not None:
         incident.evidence[incident.evidence.index(held)] = evidence_of(firing, held)
-    else:
-        if len(incident.evidence) >= MAX_EVIDENCE:
-            incident.evidence.remove(max(incident.evidence, key=lambda row: row.log10_p))
+    elif len(incident.evidence) < MAX_EVIDENCE:
         incident.evidence.append(evidence_of(firing))
-    if (firing.where, firing.finding.signal, firing.finding.subject) == (
-        incident.where,
-        incident.signal,
-        incident.subject,
-    ):
+    elif named:
+        incident.evidence.remove(max(incident.evidence, key=lambda row: row.log10_p))
+        incident.evidence.append(evidence_of(firing))
+    # Else it stays out: what came first knows how few rows sufficed, and a row that comes and goes would forget it.
+    if named:
         incident.value, incident.reference, incident.n = (
             firing.finding.value,
             firing.finding.reference,
@@ -218,7 +217,7 @@ def attach(incident: Incident, firing: Firing) -> Life | None:
     if incident.severity == "critical":
         incident.peak = "critical"
     layer = firing.finding.layer
-    # Said once a layer, whatever becomes of the row that showed it: evidence is bounded, and its weakest goes.
+    # Said once a layer, whether or not its row found a place: evidence is bounded.
     reached = bool(incident.layers) and layer not in incident.layers
     if layer not in incident.layers:
         incident.layers.append(layer)

@@ -17,6 +17,7 @@ from streams.reference_book import ReferenceBook
 from streams.references import dump_reference, load_reference
 from streams.silence import Heard, Silence
 from streams.stage import Effects, Record, Send
+from streams.stored_state import require_same
 from streams.views import Views
 
 BLOCKS_TABLE, DAYS_TABLE, MODELS_TABLE, REFERENCES_TABLE = "blocks", "days", "models", "references"
@@ -37,6 +38,7 @@ class Checkpoint(msgspec.Struct):
     skipped: int = 0
     unreadable: int = 0
     heard: dict[str, Heard] = {}
+    settings: dict[str, float] = {}
 
 
 def pack_where(where: Where) -> str:
@@ -74,6 +76,8 @@ class Judge:
         self.skipped, self.unreadable = state.skipped, state.unreadable
         self.models: dict[str, ModelJudge] = {}
         self.views = Views(config)
+        self.settings = {"panes.pane": config.panes.pane, "panes.longest_span": config.panes.longest_span}
+        require_same(f"judge of partition {partition}", state.settings, self.settings)
         self.silence = Silence(config.panes.silence_after, state.heard)
         self._touched: set[str] = set()
         self._learned: set[str] = set()
@@ -136,7 +140,7 @@ class Judge:
             )
         self._rows(effects)
         effects.checkpoint = msgspec.msgpack.encode(
-            Checkpoint(self.sources, self.clock, self.skipped, self.unreadable, self.silence.models)
+            Checkpoint(self.sources, self.clock, self.skipped, self.unreadable, self.silence.models, self.settings)
         )
         effects.views.update(self.views.refresh(self.models, self._touched, self.clock, now))
         self._touched.clear()

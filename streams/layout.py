@@ -112,6 +112,11 @@ class Layout:
             sums += [(f"z:{name}", 1), (f"zz:{name}", 1)]
         return sums
 
+    @property
+    def sections(self) -> dict[str, tuple[int, int]]:
+        """First and last-plus-one slot of each section, as it is stored beside vectors."""
+        return {name: (part.start, part.stop) for name, part in self.slots.items()}
+
     def offset(self, name: str) -> int:
         """First slot of a section."""
         return int(self.slots[name].start)

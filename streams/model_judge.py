@@ -71,7 +71,7 @@ class Saved(msgspec.Struct):
     cohorts: dict[int, tuple[int, int, int]] = {}
     learning: list[LearningRow] = []
     schema_seen: dict[str, dict[str, int]] = {}
-    pending_detections: list[tuple[str, str, float, float, int, float]] = []
+    sections: dict[str, tuple[int, int]] = {}
 
 
 class ModelJudge:
@@ -225,7 +225,7 @@ class ModelJudge:
 
     def _change_reference(self) -> None:
         """Takes the book's reference. Blocks of other edges cannot be compared and go; cohorts keep what both layouts name."""
-        old = self.reference.layout
+        old = self.reference.layout.sections
         self.reference = self.book.get(self.model_id)
         self.evaluator = self._evaluator()
         self.days.remap(old, self.reference.layout)
@@ -634,6 +634,7 @@ class ModelJudge:
             {start: (rows, joined, late) for start, (rows, joined, late) in self.cohorts.items()},
             self.learning,
             self.schema_seen,
+            self.reference.layout.sections,
         )
 
     def restore(self, saved: Saved, blocks: dict[Where, dict[str, bytes]], days: dict[Where, dict[str, bytes]]) -> None:
@@ -648,14 +649,20 @@ class ModelJudge:
         self.cohorts = {start: list(counts) for start, counts in saved.cohorts.items()}
         self.learning, self.schema_seen = saved.learning, saved.schema_seen
         self.samples = saved.samples
+        for where, rows in days.items():
+            for name, row in rows.items():
+                (self.days if name[0] == "c" else self.arrivals).restore(where, int(name[1:]), row)
         if saved.layout != self.mapping:
+            # A new reference: what does not depend on its edges is kept, the blocks that rules look at begin anew.
+            self.days.remap(saved.sections, self.reference.layout)
+            self.arrivals.remap(saved.sections, self.reference.layout)
+            for where, named in blocks.items():
+                spans = self.cells[where] = self._spans(where)
+                spans.gone = {(int(level), int(number)) for level, _, number in (name.partition(":") for name in named)}
             return
         self.detectors = {
             name: self._adwin_config().build(State.from_bytes(raw)) for name, raw in saved.detectors.items()
         }
-        for where, rows in days.items():
-            for name, row in rows.items():
-                (self.days if name[0] == "c" else self.arrivals).restore(where, int(name[1:]), row)
         for where, named in blocks.items():
             spans = self.cells[where] = self._spans(where)
             for name, row in named.items():

@@ -26,6 +26,7 @@ from streams.request_rows import RequestRows
 from streams.rows import EARLY, class_scores, headers, pack_predictions, unpack_waiting
 from streams.sampling import Sampler, to_levels
 from streams.stage import Effects, Record, Send
+from streams.stored_state import require_same
 from streams.tally import tally_delays, tally_outcomes, tally_predictions
 from streams.watermark import Watermark
 
@@ -46,6 +47,7 @@ class Checkpoint(msgspec.Struct):
     learned: dict[str, int] = {}
     counts: dict[str, int] = {}
     rejected: dict[str, int] = {}
+    settings: dict[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,12 @@ class Observer:
         state = msgspec.msgpack.decode(checkpoint, type=Checkpoint) if checkpoint else Checkpoint()
         join = config.join
         self.pane_s = config.panes.pane
+        self.settings = {
+            "join.delay_window": join.delay_window,
+            "join.early_tolerance": join.early_tolerance,
+            "join.late_retention": join.kept_past_window,
+        }
+        require_same(f"observer of partition {partition}", state.settings, self.settings)
         self.watermark = Watermark(join.max_jump, state.watermark, state.ahead, state.lowest_ahead)
         self.sequence = state.sequence
         self.counts: dict[str, int] = state.counts
@@ -177,6 +185,7 @@ class Observer:
                 self.learned_rows,
                 self.counts,
                 self.rejected,
+                self.settings,
             )
         )
 

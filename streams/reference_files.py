@@ -30,8 +30,8 @@ SEGMENT_PREFIX = "segment__"
 VALUE_PREFIX = "value__"
 CLASS_PREFIX = "score__"
 RESERVED = frozenset(  # columns that describe the row: fields of the event beside `features`
-    ("score", "prediction", "label", "request_id", "model_id", "model_version", "timestamp", "arrived_at", "stage")
-    + ("latency_ms", "confidence", "entity_id")
+    {"score", "prediction", "label", "request_id", "model_id", "model_version", "timestamp", "arrived_at", "stage"}
+    | {"latency_ms", "confidence", "entity_id"}
 )
 NOT_NUMBERS = frozenset({"nan", "inf", "+inf", "-inf", "infinity", "-infinity"})
 MAX_SEGMENTS = 200

@@ -15,8 +15,13 @@ CLEAN_SHARE = 0.25  # a complement with less than this share of the effect is no
 SAME_EFFECT = 0.6  # cells within this share of the largest effect are affected alike: the largest of them is named
 LEAST_COMPLEMENT = 0.15  # a complement smaller than this share of the cell proves nothing
 UPSTREAM_ALPHA = 1e-4
-LEAST_ROWS, LEAST_PER_CLASS = 10, 5  # a cell's share of an alarm's rows is small: what compares effects needs fewer than what alarms
-SOLID_ROWS = 20  # the largest effect is taken over cells of at least so many rows: in smaller ones noise alone is larger
+LEAST_ROWS, LEAST_PER_CLASS = (
+    10,
+    5,
+)  # a cell's share of an alarm's rows is small: what compares effects needs fewer than what alarms
+SOLID_ROWS = (
+    20  # the largest effect is taken over cells of at least so many rows: in smaller ones noise alone is larger
+)
 
 
 def scaled(rules: Rules, factor: float) -> Rules:
@@ -90,10 +95,17 @@ class Scoper:
                 acceptable.append((own, float(vector[rows_slot]), where))
         if not acceptable:
             effect, finding = self._effect(everything, base, key)
-            return Affected(whole, finding or firing.finding, 1.0) if effect > 0 else Affected(firing.where, firing.finding, 1.0)
+            return (
+                Affected(whole, finding or firing.finding, 1.0)
+                if effect > 0
+                else Affected(firing.where, firing.finding, 1.0)
+            )
         solid = [own for own, rows, _ in acceptable if rows >= SOLID_ROWS]
         best = max(solid or [own for own, _, _ in acceptable])
-        _, rows, where = max(((own, rows, where) for own, rows, where in acceptable if own >= SAME_EFFECT * best), key=lambda item: (item[1], str(item[2])))
+        _, rows, where = max(
+            ((own, rows, where) for own, rows, where in acceptable if own >= SAME_EFFECT * best),
+            key=lambda item: (item[1], str(item[2])),
+        )
         vector, own_base = span(where), self.evaluator.baseline(where.segment)
         assert vector is not None
         assert own_base is not None

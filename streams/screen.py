@@ -65,7 +65,9 @@ class PooledPsi:
         a = np.where(pool.used, (pooled + 0.5) / (n + 0.5 * pool.bins)[:, None], 1.0)
         value = ((a - pool.shares) * np.log(a / pool.shares)).sum(axis=1)
         noise = 1.0 / n + 1.0 / self.m
-        return Shift(value, value - (pool.bins - 1) * noise, noise * _quantiles(width, alpha)[pool.bins], noise, pool.bins)
+        return Shift(
+            value, value - (pool.bins - 1) * noise, noise * _quantiles(width, alpha)[pool.bins], noise, pool.bins
+        )
 
     def _pool(self, n: int) -> Pool:
         pool = self._by_rows.get(n)
@@ -87,7 +89,9 @@ class PooledPsi:
         home = np.where(rare, np.iinfo(np.int64).max, self.groups).argmin(axis=1)
         pooled_at = np.where(thin, home, bins)
         places = np.where(rare, pooled_at[:, None], np.arange(bins)) + np.arange(subjects)[:, None] * (bins + 1)
-        counted = np.bincount(places.ravel(), weights=self.groups.ravel(), minlength=subjects * (bins + 1)).reshape(subjects, bins + 1)
+        counted = np.bincount(places.ravel(), weights=self.groups.ravel(), minlength=subjects * (bins + 1)).reshape(
+            subjects, bins + 1
+        )
         used = counted > 0
         padded = np.where(used, counted + 0.5, 0.0)
         # 1 on both sides where a bin is left out: its logarithm is 0.

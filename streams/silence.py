@@ -27,6 +27,7 @@ class Silence:
     def __init__(self, after_s: float | None, heard: dict[str, Heard] | None = None) -> None:
         self.after_s = after_s
         self.models = heard if heard is not None else {}
+        self._listening_since: float | None = None
 
     def hear(self, model_id: str, at: float) -> Alert | None:
         """A digest of the model; the alert that its silence is over, if it was one."""
@@ -45,9 +46,11 @@ class Silence:
         """Alerts of models that have been quiet for longer than is usual for them."""
         if self.after_s is None:
             return []
+        if self._listening_since is None:
+            self._listening_since = now  # what was silent while nobody listened may be waiting in the log
         found = []
         for model_id, known in sorted(self.models.items()):
-            quiet = now - known.at
+            quiet = now - max(known.at, self._listening_since)
             if known.alarm_since is None and quiet > max(self.after_s, USUAL * known.longest_gap_s):
                 known.alarm_since = now
                 known.alarms += 1

@@ -48,7 +48,9 @@ class Spans:
         other.blocks = [dict(level) for level in self.blocks]
         other.open = {pane: list(parts) for pane, parts in self.open.items()}
         other.not_before = self.not_before
-        other.dirty = {(level, number) for level, kept in enumerate(self.blocks) for number in kept} | {(-1, pane) for pane in self.open}
+        other.dirty = {(level, number) for level, kept in enumerate(self.blocks) for number in kept} | {
+            (-1, pane) for pane in self.open
+        }
         return other
 
     def add(self, pane: int, slots: npt.NDArray[np.int32], values: npt.NDArray[np.float64]) -> bool:
@@ -74,7 +76,11 @@ class Spans:
             self.dirty.discard((-1, block))
             made = self._sum(parts)
         else:
-            children = [found for child in (2 * block, 2 * block + 1) if (found := self.blocks[level - 1].get(child)) is not None]
+            children = [
+                found
+                for child in (2 * block, 2 * block + 1)
+                if (found := self.blocks[level - 1].get(child)) is not None
+            ]
             if not children:
                 return False
             made = children[0] if len(children) == 1 else self._sum([(child.slots, child.values) for child in children])
@@ -105,7 +111,9 @@ class Spans:
                 np.not_equal(sorted_slots[1:], sorted_slots[:-1], out=first[1:])
                 slots = sorted_slots[first]
                 values = np.asarray(np.bincount(np.cumsum(first) - 1, weights=weights[order]), dtype=np.float64)
-        return Block(slots, values, self._slot(slots, values, self.rows_slot), self._slot(slots, values, self.outcomes_slot))
+        return Block(
+            slots, values, self._slot(slots, values, self.rows_slot), self._slot(slots, values, self.outcomes_slot)
+        )
 
     @staticmethod
     def _slot(slots: npt.NDArray[np.int32], values: npt.NDArray[np.float64], slot: int) -> float:
@@ -123,7 +131,9 @@ class Spans:
         found: list[tuple[int, list[Block]]] = []
         for count in (*SHORT, BLOCKS):
             members = self.members(0, count, block)
-            enough = sum(member.rows for member in members) >= least or sum(member.outcomes for member in members) >= least
+            enough = (
+                sum(member.rows for member in members) >= least or sum(member.outcomes for member in members) >= least
+            )
             if enough and not (found and len(found[-1][1]) == len(members)):
                 found.append((count, members))
         return found
@@ -131,7 +141,9 @@ class Spans:
     def members(self, level: int, count: int, block: int) -> list[Block]:
         """The blocks of the span of `count` blocks that ends with `block`; none that reaches back before `not_before`."""
         kept = self.blocks[level]
-        first = max(block - count + 1, -(-self.not_before >> level) if level == 0 else -(-self.not_before // (1 << level)))
+        first = max(
+            block - count + 1, -(-self.not_before >> level) if level == 0 else -(-self.not_before // (1 << level))
+        )
         return [found for number in range(first, block + 1) if (found := kept.get(number)) is not None]
 
     def dense(self, members: list[Block]) -> Vector:
@@ -148,7 +160,10 @@ class Spans:
             last = (end >> level) - 1
             for count in range(1 if level == 0 else BLOCKS // 2, BLOCKS + 1):
                 members = self.members(level, count, last)
-                if sum(member.rows for member in members) >= rows and sum(member.outcomes for member in members) >= outcomes:
+                if (
+                    sum(member.rows for member in members) >= rows
+                    and sum(member.outcomes for member in members) >= outcomes
+                ):
                     return self.dense(members), (last - count + 1) << level
         return None
 
@@ -164,7 +179,9 @@ class Spans:
         written = {}
         for level, number in sorted(self.dirty):
             block = self._sum(self.open[number]) if level < 0 else self.blocks[level][number]
-            written[f"{level}:{number}"] = msgspec.msgpack.encode((block.slots.astype("<u4").tobytes(), block.values.astype("<f8").tobytes()))
+            written[f"{level}:{number}"] = msgspec.msgpack.encode(
+                (block.slots.astype("<u4").tobytes(), block.values.astype("<f8").tobytes())
+            )
         removed = [f"{level}:{number}" for level, number in sorted(self.gone) if (level, number) not in self.dirty]
         self.dirty.clear()
         self.gone.clear()
