@@ -70,8 +70,20 @@ models: {{risk: {{reference: {folder / "reference.csv"}}}}}
         self.store = redis.Redis.from_url(fresh.redis_url, decode_responses=True)
         self.workers: list[subprocess.Popen[bytes]] = []
 
-    def publish(self, log: Log) -> Counter[str]:
-        """In order of arrival; a message that is no JSON has a key all the same. Returns messages by source."""
+    def write(self, log: Log) -> list[tuple[str, bytes, bytes]]:
+        """The log as files for a backtest, and as messages (topic, key, value) in order of arrival. What is no JSON has a key, too."""
+        topics = {"predictions": self.config.kafka.topics.predictions, "labels": self.config.kafka.topics.labels}
+        messages = []
+        for source, record in merge(*(read_log(path, NOW) for path in log.write(self.folder))):
+            assert record.value is not None
+            try:
+                key = json.loads(record.value)["request_id"].encode()
+            except (ValueError, TypeError):
+                key = b"none"
+            messages.append((topics[source], key, record.value))
+        return messages
+
+    def publish(self, messages: list[tuple[str, bytes, bytes]]) -> None:
         producer = Producer(
             {
                 "bootstrap.servers": self.backend.bootstrap_servers,
@@ -81,19 +93,10 @@ models: {{risk: {{reference: {folder / "reference.csv"}}}}}
                 "log_level": 3,
             }
         )
-        topics = {"predictions": self.config.kafka.topics.predictions, "labels": self.config.kafka.topics.labels}
-        sent: Counter[str] = Counter()
-        for source, record in merge(*(read_log(path, NOW) for path in log.write(self.folder))):
-            assert record.value is not None
-            try:
-                key = json.loads(record.value)["request_id"].encode()
-            except (ValueError, TypeError):
-                key = b"none"
-            producer.produce(topics[source], key=key, value=record.value)
-            sent[source] += 1
+        for topic, key, value in messages:
+            producer.produce(topic, key=key, value=value)
             producer.poll(0)
         producer.flush()
-        return sent
 
     def start(self) -> subprocess.Popen[bytes]:
         with (self.folder / f"worker-{len(self.workers)}.log").open("wb") as log:
@@ -227,8 +230,9 @@ def stop(worker: subprocess.Popen[bytes]) -> None:
 
 def test_one_log_gives_the_same_figures_through_kafka_and_in_a_backtest(way: Way) -> None:
     log = make_log(21, 5000, every_s=4.0, new_wards=False)
-    sent = way.publish(log)
-    assert sum(sent.values()) > 9_500
+    messages = way.write(log)
+    assert len(messages) > 9_500
+    way.publish(messages)
     backtest = backtested(way)
     worker = way.start()
     wait_until_counted(way, backtest, 120)
@@ -256,23 +260,22 @@ def test_one_log_gives_the_same_figures_through_kafka_and_in_a_backtest(way: Way
 
 
 def killed_again_and_again(way: Way, kills: int, seed: int) -> None:
-    log = make_log(22, 2500, every_s=4.0, new_wards=False)
-    way.publish(log)
+    """A part of the log for each worker; each is killed when it has begun to count, sometimes a little later."""
+    messages = way.write(make_log(22, 2500, every_s=4.0, new_wards=False))
     backtest = backtested(way)
     dice = random.Random(seed)
-    for _ in range(kills):
+    each = len(messages) // (kills + 1)
+    for part in range(kills):
+        way.publish(messages[part * each : (part + 1) * each])
         worker = way.start()
         before = sum(way.observed().values())
-        deadline = time.monotonic() + 30
-        while sum(way.observed().values()) == before and time.monotonic() < deadline and worker.poll() is None:
-            time.sleep(0.02)
-            if sum(way.observed().values()) >= sum(len(lines) for lines in (log.predictions, log.labels)):
-                break
-        time.sleep(dice.random() * 0.3)
+        until(lambda before=before: sum(way.observed().values()) > before, 60, way.told)
+        time.sleep(dice.choice((0.0, 0.05, 0.5)) * dice.random())
         worker.kill()
         worker.wait(10)
+    way.publish(messages[kills * each :])
     worker = way.start()
-    wait_until_counted(way, backtest, 180)
+    wait_until_counted(way, backtest, 120)
     stop(worker)
     assert_as_the_backtest_says(way, backtest)
 
