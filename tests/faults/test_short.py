@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.faults.episode import Order, run
 
-ONCE = ("kill", "redis_restart", "outage", "errors", "redis_cut")
+ONCE = ("nothing", "nothing", "kill", "redis_restart", "outage", "errors", "redis_cut")
 
 
 def test_counts_are_exact_after_kills_and_outages_of_broker_and_store(tmp_path: Path) -> None:
