@@ -212,6 +212,7 @@ class Said:
             self._digest(digest)
         # In which order a batch's rows and counters are written means nothing.
         state = msgspec.msgpack.decode(observer.checkpoint())
+        state.pop("settings")  # a copy of the configuration
         parts: list[Any] = [[_sorted(part) for part in state.values()], observer.watermark.time]
         if isinstance(seen, Effects):
             parts += [_sorted(seen.writes), _sorted(seen.removes), seen.drops, seen.views]
