@@ -109,7 +109,7 @@ def _perform(
     end, at = service.began + state.length_s, service.began
     while at < end:
         now = min(time.time(), end)
-        if now - at >= STEP_S:
+        if now - at >= STEP_S or now == end:  # the last step may be a short one
             rows = service.rows(at, now, failures)
             for prediction in rows.predictions:
                 publisher.predict(**msgspec.structs.asdict(prediction))
