@@ -23,7 +23,7 @@ import yaml
 from leadline.alert import Alert
 from leadline.demo import model as models
 from leadline.demo.hospital import MODEL_ID, Service
-from leadline.demo.scenario import Act, acts, configuration, length_s
+from leadline.demo.scenario import Act, acts, configuration, judge, length_s
 from leadline.publisher import Publisher
 
 STEP_S = 0.1
@@ -127,7 +127,7 @@ def _perform(
     publisher.flush(5.0)
     # The last labels and their alert are still on their way.
     until = time.time() + 6.0
-    while time.time() < until:
+    while time.time() < until and any(outcome.alert is None for outcome in judge(state.acts, state.alerts)[0]):
         reader.read(state)
         show(state)
         time.sleep(STEP_S)

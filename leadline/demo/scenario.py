@@ -10,10 +10,10 @@ from leadline.alert import Alert
 from leadline.demo.failures import ConceptDrift, CovariateShift, Failure, NullSpike, RefittedScaler
 from leadline.demo.hospital import MODEL_ID, Service
 
-HEALTHY_S = 14.0  # nothing fails: whatever is reported here is a false alarm
+HEALTHY_S = 12.0  # nothing fails: whatever is reported here is a false alarm
 FAILURE_S = 9.0
 PAUSE_S = 11.0
-TAIL_S = 6.0
+TAIL_S = 3.0
 
 
 @dataclass(frozen=True)
