@@ -13,6 +13,13 @@ import pytest
 from tests.real.backend import Backend
 from tests.streams.fleet import PARTITIONS, Fleet, until
 
+# Most of their time goes into waiting for session timeouts: on the mock broker they run with the long suites.
+on_real_kafka_first = pytest.mark.parametrize(
+    "backend",
+    [pytest.param("embedded", marks=pytest.mark.slow), pytest.param("kafka", marks=pytest.mark.kafka)],
+    indirect=True,
+)
+
 
 @pytest.fixture
 def fleet(backend: Backend, tmp_path: Path) -> Iterator[Fleet]:
@@ -57,6 +64,7 @@ def test_a_worker_shows_where_it_stands(fleet: Fleet) -> None:
     assert sum(map(int, offsets)) == 200
 
 
+@on_real_kafka_first
 def test_a_worker_killed_again_and_again_loses_and_doubles_nothing(fleet: Fleet) -> None:
     dice = random.Random(7)
     for _ in range(5):
@@ -72,6 +80,7 @@ def test_a_worker_killed_again_and_again_loses_and_doubles_nothing(fleet: Fleet)
     fleet.assert_exact(90)
 
 
+@on_real_kafka_first
 def test_digests_of_killed_workers_keep_their_ids(fleet: Fleet) -> None:
     fleet.send(2_000)
     for _ in range(2):
@@ -88,6 +97,7 @@ def test_digests_of_killed_workers_keep_their_ids(fleet: Fleet) -> None:
     assert sum(value.count(b"records") for value in values.values()) == len(values)
 
 
+@on_real_kafka_first
 def test_a_worker_that_was_stopped_too_long_cannot_write_and_recovers(fleet: Fleet) -> None:
     fleet.send(1_000)
     zombie = fleet.start(batch_records=20)
@@ -108,6 +118,7 @@ def test_a_worker_that_was_stopped_too_long_cannot_write_and_recovers(fleet: Fle
     assert other.poll() is None
 
 
+@on_real_kafka_first
 def test_workers_that_come_and_go_share_the_partitions(fleet: Fleet) -> None:
     fleet.send(500)
     first = fleet.start(batch_records=100)
