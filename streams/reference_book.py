@@ -18,7 +18,6 @@ class ReferenceBook:
         self.config = config
         self._known: dict[str, Reference] = dict(given or {})
         self._bare: dict[str, Reference] = {}
-        self.learned_versions = 0
         shared = config.models.get("*")
         self._shared = self._read("*", shared.reference) if shared and shared.reference else None
         for model_id, model in config.models.items():
@@ -66,7 +65,6 @@ class ReferenceBook:
         """Takes a learned baseline in, unless a reference is configured."""
         if self.find(model_id) is None:
             self._known[model_id] = reference
-            self.learned_versions += 1
 
     def is_learning(self, model_id: str) -> bool:
         return self.find(model_id) is None

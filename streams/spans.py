@@ -167,11 +167,6 @@ class Spans:
                     return self.dense(members), (last - count + 1) << level
         return None
 
-    def series(self, level: int, block: int) -> list[tuple[int, Block]]:
-        """Blocks of a level up to `block`, oldest first, that `not_before` allows."""
-        first = -(-self.not_before // (1 << level))
-        return [(number, found) for number, found in sorted(self.blocks[level].items()) if first <= number <= block]
-
     # -- rows ------------------------------------------------------------------------------------------------------------------
 
     def take_changes(self) -> tuple[dict[str, bytes], list[str]]:

@@ -10,7 +10,7 @@ import msgspec
 
 from leadline.config import Config
 from streams.figures import Figure, figures
-from streams.incidents import Incident, Where
+from streams.incidents import Incident
 from streams.model_judge import ModelJudge
 from streams.references import dump_reference
 
@@ -168,10 +168,6 @@ def incident_row(incident: Incident) -> dict[str, Any]:
             for row in incident.evidence
         ],
     }
-
-
-def label_of(where: Where) -> str:
-    return f"{where.version or 'all versions'}, {where.segment or 'all traffic'}"
 
 
 def _finite(value: float) -> float | None:
