@@ -99,8 +99,9 @@ class Server:
     def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while not ready():
+            ended = self.pid is None  # before its log is read: the last words come just before the end
             tail = self.log.read_text(errors="replace")[-2_000:]
-            if self.pid is None:
+            if ended:
                 raise NotReady(f"{self.name} ended: {tail}")
             if time.monotonic() > deadline:
                 raise NotReady(f"{self.name} did not answer within {timeout_s:g} s: {tail}")
