@@ -23,10 +23,10 @@ from detectors.shares import binomial_log_tail, lower_limit, normal_log_p, upper
 from leadline.alert import Layer
 from leadline.config import Limits, Rules
 from streams.figures import subject_of
-from streams.layout import LATENCY_BINS, Vector
+from streams.layout import Vector
+from streams.log_bins import LATENCY_MS
 from streams.references import Feature, Reference
 from streams.screen import SLACK, PooledPsi, calibration_floor, departure_is_likely, share_is_likely
-from streams.tally import LATENCY_GROWTH, LATENCY_LEAST_MS, log_bin_values
 
 LIMIT_ALPHA = 1e-3  # the reference's confidence limit: spent once per reference, not once per look
 LN10 = math.log(10.0)
@@ -132,9 +132,7 @@ class Evaluator:
         )
         self.psi_limits = [rules.score_psi if section == "score" else rules.psi for section in self.sections]
         self.psi_warn = np.array([limits.warn for limits in self.psi_limits])
-        self.slow = log_bin_values(LATENCY_LEAST_MS, LATENCY_GROWTH, LATENCY_BINS) > (
-            latency_slo_ms if latency_slo_ms is not None else math.inf
-        )
+        self.slow = LATENCY_MS.middles() > (latency_slo_ms if latency_slo_ms is not None else math.inf)
         self._baselines: dict[str | None, Baseline | None] = {}
         self._tests = self._count_tests()
 

@@ -20,9 +20,9 @@ from detectors.ks import ks_floor, ks_p_value, ks_statistic
 from detectors.ratios import per_request, ratio
 from detectors.regression import RegressionSums, regression_metrics
 from detectors.shares import Estimate, share
-from streams.layout import COLLAPSE_SLOTS, DELAY_BINS, LATENCY_BINS, Layout, Vector
+from streams.layout import COLLAPSE_SLOTS, Layout, Vector
+from streams.log_bins import DELAY_S, LATENCY_MS
 from streams.references import Feature, Reference
-from streams.tally import DELAY_GROWTH, DELAY_LEAST_S, LATENCY_GROWTH, LATENCY_LEAST_MS, log_bin_values
 
 Side = Literal["data", "model", "outcome"]
 FIGURE_ALPHA = 0.01  # the floor shown beside a figure: what noise alone exceeds once in a hundred looks
@@ -210,22 +210,16 @@ def _model(reference: Reference, layout: Layout, vector: Vector, baseline: Vecto
         yield Figure(
             "model", "latency_mean", "latency_ms", layout.one(vector, "latency_sum") / timed, round(timed), NAN, NAN
         )
-        values = log_bin_values(LATENCY_LEAST_MS, LATENCY_GROWTH, LATENCY_BINS)
         for name, q in QUANTILES.items():
             yield Figure(
                 "model",
                 f"latency_{name}",
                 "latency_ms",
-                _quantile(layout.part(vector, "latency"), values, q),
+                LATENCY_MS.quantile(layout.part(vector, "latency"), q),
                 round(timed),
                 NAN,
                 NAN,
             )
-
-
-def _quantile(counts: Vector, values: Vector, q: float) -> float:
-    ranks = np.cumsum(counts)
-    return float(values[int(np.searchsorted(ranks, q * ranks[-1], side="left"))]) if ranks[-1] > 0 else NAN
 
 
 def _outcome(reference: Reference, layout: Layout, vector: Vector, baseline: Vector | None) -> Iterator[Figure]:
@@ -234,13 +228,12 @@ def _outcome(reference: Reference, layout: Layout, vector: Vector, baseline: Vec
         yield _estimate("outcome", "label_coverage", share(joined, rows), None)
     delays = np.maximum(layout.part(vector, "delay"), 0)
     if delays.sum() > 0:
-        values = log_bin_values(DELAY_LEAST_S, DELAY_GROWTH, DELAY_BINS)
         for name, q in QUANTILES.items():
             yield Figure(
                 "outcome",
                 f"label_delay_{name}",
                 "delay_s",
-                _quantile(delays, values, q),
+                DELAY_S.quantile(delays, q),
                 round(float(delays.sum())),
                 NAN,
                 NAN,

@@ -37,13 +37,13 @@ from streams.incidents import (
     severity_of,
 )
 from streams.learning import learn
+from streams.log_bins import DELAY_S
 from streams.onset import onset
 from streams.reference_book import ReferenceBook
 from streams.references import bare
 from streams.sampling import LEVELS
 from streams.scope import Scoper, scaled
 from streams.spans import BLOCKS, Spans
-from streams.tally import DELAY_GROWTH, DELAY_LEAST_S, log_bin_values
 
 MONTH_S = 30 * 86_400.0
 QUIET_RULES = 0.6  # an incident is quiet when its effect is below this share of the warning limit
@@ -455,11 +455,7 @@ class ModelJudge:
         if recent is None:
             return self.config.join.delay_window
         counts = np.maximum(self.reference.layout.part(recent[0], "delay"), 0)
-        ranks = np.cumsum(counts)
-        if not ranks[-1]:
-            return self.config.join.delay_window
-        values = log_bin_values(DELAY_LEAST_S, DELAY_GROWTH, len(counts))
-        return float(values[int(np.searchsorted(ranks, 0.9 * ranks[-1]))])
+        return DELAY_S.quantile(counts, 0.9) if counts.any() else self.config.join.delay_window
 
     # -- the end of an incident ------------------------------------------------------------------------------------------------
 

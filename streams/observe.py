@@ -27,7 +27,8 @@ from streams.rows import EARLY, class_scores, headers, pack_predictions, unpack_
 from streams.sampling import Sampler, to_levels
 from streams.stage import Effects, Record, Send
 from streams.stored_state import require_same
-from streams.tally import tally_delays, tally_outcomes, tally_predictions
+from streams.tally_outcomes import tally_delays, tally_outcomes
+from streams.tally_predictions import tally_predictions
 from streams.watermark import Watermark
 
 COMBINATIONS_TABLE = "combinations"

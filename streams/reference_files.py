@@ -24,7 +24,9 @@ from streams.references import (
     load_reference,
     numeric_feature,
 )
-from streams.tally import Sparse, Tally, tally_outcomes, tally_predictions
+from streams.tally import Sparse, Tally
+from streams.tally_outcomes import tally_outcomes
+from streams.tally_predictions import tally_predictions
 
 SEGMENT_PREFIX = "segment__"
 VALUE_PREFIX = "value__"

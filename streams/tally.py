@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from detectors.auc import SCORE_BINS, score_bins
-from streams.layout import CALIBRATION_BINS, COLLAPSE_SLOTS, DELAY_BINS, LATENCY_BINS, Layout
-from streams.measure import OUT_OF_DISTRIBUTION_Z, Columns, Floats, entropy, log_loss
+from streams.layout import Layout
+from streams.measure import Floats
 
 Indices = npt.NDArray[np.int64]
 DENSE_SHARE = 16  # entries are counted in a table of up to so many times their number, else sorted
-
-LATENCY_LEAST_MS, LATENCY_GROWTH = 0.01, 1.04
-DELAY_LEAST_S, DELAY_GROWTH = 0.01, 1.06
 
 
 class Sparse(NamedTuple):
@@ -166,166 +161,3 @@ def _sum_equal(place: Indices, values: Floats) -> tuple[Indices, Floats]:
     place = place[order]
     starts = np.flatnonzero(np.diff(place, prepend=-1))
     return place[starts], np.add.reduceat(values[order], starts)
-
-
-@lru_cache(maxsize=1024)
-def _feature_starts(layout: Layout) -> Indices:
-    """[3, features, 1]: the first slots of each feature's counts, sums and absences."""
-    sections = ("feature", "z", "absent")
-    return np.array([[[layout.offset(f"{section}:{name}")] for name, _ in layout.features] for section in sections])
-
-
-def tally_predictions(
-    tally: Tally, columns: Columns, rows: Indices, latency_ms: Floats | None = None, confidence: Floats | None = None
-) -> None:
-    """What a prediction says before its label: bins, moments, nulls, entropy, latency. `rows` [n] index the keys of `fold`."""
-    layout = tally.layout
-    tally.one("rows", rows)
-    valid = np.isfinite(columns.score)
-    tally.one("score_sum", rows[valid], columns.score[valid])
-    tally.one("score_squares", rows[valid], columns.score[valid] ** 2)
-    if "predicted_positive" in layout.slots:
-        tally.one("predicted_positive", rows[columns.predicted == 1.0])
-    elif layout.task == "multiclass":
-        known = np.isfinite(columns.predicted)
-        tally.add(rows[known], layout.offset("predicted") + columns.predicted[known].astype(np.int64))
-    if columns.score_codes is not None:
-        tally.add(rows, layout.offset("score") + columns.score_codes.astype(np.int64))
-    if layout.features:
-        starts = _feature_starts(layout)
-        z = columns.z.T
-        tally.add(rows, columns.codes.T + starts[0])
-        tally.add(rows, np.repeat(starts[1], len(rows), axis=1), z)
-        tally.add(rows, np.repeat(starts[1] + 1, len(rows), axis=1), z * z)
-        if columns.absent.any():
-            row_at, feature_at = np.nonzero(columns.absent)
-            tally.add(rows[row_at], starts[2, feature_at, 0])
-        tally.one("extra", rows[columns.extra])
-        tally.one("out_of_distribution", rows[columns.furthest > OUT_OF_DISTRIBUTION_Z])
-    if layout.task != "regression":
-        nats = entropy(columns)
-        stated = np.isfinite(nats)
-        tally.one("entropy_rows", rows[stated])
-        tally.one("entropy_sum", rows[stated], nats[stated])
-        tally.one("entropy_squares", rows[stated], nats[stated] ** 2)
-    rounded = np.rint(np.where(valid, columns.score, 0.0) * 1e6)
-    # A cheap mix of the rounded score: one most frequent value shows as one full slot.
-    mixed = (np.clip(rounded, -(2**52), 2**52).astype(np.int64) * 2654435761 >> 16) % COLLAPSE_SLOTS
-    tally.add(rows, layout.offset("collapse") + mixed)
-    if latency_ms is not None:
-        measured = np.isfinite(latency_ms) & (latency_ms >= 0)
-        tally.one("latency_rows", rows[measured])
-        tally.one("latency_sum", rows[measured], latency_ms[measured])
-        tally.add(
-            rows[measured],
-            layout.offset("latency") + log_bins(latency_ms[measured], LATENCY_LEAST_MS, LATENCY_GROWTH, LATENCY_BINS),
-        )
-    if confidence is not None:
-        stated = np.isfinite(confidence)
-        tally.one("confidence_rows", rows[stated])
-        tally.one("confidence_sum", rows[stated], confidence[stated])
-
-
-def tally_outcomes(
-    tally: Tally,
-    rows: Indices,
-    score: Floats,
-    predicted: Floats,
-    label: Floats,
-    score_codes: npt.NDArray[np.uint8] | None,
-    class_scores: npt.NDArray[np.float32] | None,
-    sign: float = 1.0,
-) -> None:
-    """What a joined row says: class histograms, confusion, losses. `sign` -1 takes an old label back."""
-    layout = tally.layout
-    if not len(rows):
-        return
-    if layout.task == "regression":
-        error = predicted - label
-        finite = np.isfinite(error)
-        rows, error, label = rows[finite], error[finite], label[finite]
-        for name, values in (
-            ("error", error),
-            ("absolute_error", np.abs(error)),
-            ("squared_error", error**2),
-            ("truth", label),
-            ("truth_squares", label**2),
-        ):
-            tally.one(name, rows, sign * values)
-        return
-    if layout.task == "multiclass":
-        _tally_classes(tally, rows, predicted, label, class_scores, sign)
-        return
-    usable = (score >= 0.0) & (score <= 1.0)
-    rows, score, predicted, label = rows[usable], score[usable], predicted[usable], label[usable]
-    positive = label == 1.0
-    bins = score_bins(score)
-    tally.add(rows, np.where(positive, layout.offset("positives"), layout.offset("negatives")) + bins, sign)
-    known = np.isfinite(predicted)
-    square = 2 * positive[known].astype(np.int64) + predicted[known].astype(np.int64)
-    tally.add(rows[known], layout.offset("confusion") + square, sign)
-    decile = np.minimum((score * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
-    tally.add(rows, layout.offset("calibration_rows") + decile, sign)
-    tally.add(rows[positive], layout.offset("calibration_positives") + decile[positive], sign)
-    tally.add(rows, layout.offset("calibration_scores") + decile, sign * score)
-    if score_codes is not None:
-        codes = score_codes[usable].astype(np.int64)
-        tally.add(rows, layout.offset("labelled") + codes, sign)
-        tally.add(rows[positive], layout.offset("labelled_positives") + codes[positive], sign)
-    truth = np.where(positive, score, 1.0 - score)
-    tally.one("log_loss", rows, sign * log_loss(truth))
-    tally.one("squared_loss", rows, sign * (score - label) ** 2)
-
-
-def _tally_classes(
-    tally: Tally,
-    rows: Indices,
-    predicted: Floats,
-    label: Floats,
-    class_scores: npt.NDArray[np.float32] | None,
-    sign: float,
-) -> None:
-    layout = tally.layout
-    width = len(layout.classes) + 1
-    known = np.isfinite(predicted) & np.isfinite(label)
-    rows, given, truth_at = rows[known], predicted[known].astype(np.int64), label[known].astype(np.int64)
-    tally.add(rows, layout.offset("confusion") + truth_at * width + given, sign)
-    if class_scores is None or not layout.classes:
-        return
-    shares = class_scores[known].astype(np.float64)
-    inside = truth_at < width - 1
-    truth = np.where(inside, shares[np.arange(len(truth_at)), np.minimum(truth_at, width - 2)], 0.0)
-    tally.one("log_loss", rows, sign * log_loss(truth))
-    one_hot = (np.arange(width - 1) == truth_at[:, None]).astype(np.float64)
-    tally.one("squared_loss", rows, sign * ((shares - one_hot) ** 2).sum(axis=1))
-
-
-def log_bins(values: Floats, least: float, growth: float, bins: int) -> Indices:
-    """Bin of a positive value: bin k holds (least growth^(k-1), least growth^k], so a quantile is known to sqrt(growth)."""
-    with np.errstate(divide="ignore"):
-        raw = np.ceil(np.log(values / least) / np.log(growth))
-    return np.asarray(np.clip(np.nan_to_num(raw, neginf=0.0), 0, bins - 1), dtype=np.int64)
-
-
-def log_bin_values(least: float, growth: float, bins: int) -> Floats:
-    """The middle (in ratio) of each bin: within sqrt(growth) - 1 of every value of the bin."""
-    return np.asarray(least * growth ** (np.arange(bins) - 0.5), dtype=np.float64)
-
-
-def tally_delays(tally: Tally, rows: Indices, delay_s: Floats) -> None:
-    """How long labels took."""
-    tally.add(
-        rows, tally.layout.offset("delay") + log_bins(np.maximum(delay_s, 0.0), DELAY_LEAST_S, DELAY_GROWTH, DELAY_BINS)
-    )
-
-
-__all__ = [
-    "SCORE_BINS",
-    "Sparse",
-    "Tally",
-    "log_bin_values",
-    "log_bins",
-    "tally_delays",
-    "tally_outcomes",
-    "tally_predictions",
-]

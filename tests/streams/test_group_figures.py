@@ -4,7 +4,9 @@ import pytest
 from streams.group_figures import group_figures
 from streams.layout import Layout
 from streams.measure import Columns
-from streams.tally import Tally, tally_outcomes, tally_predictions
+from streams.tally import Tally
+from streams.tally_outcomes import tally_outcomes
+from streams.tally_predictions import tally_predictions
 
 LAYOUT = Layout("binary")
 

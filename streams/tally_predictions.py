@@ -1,0 +1,70 @@
+"""What a prediction counts for before its label comes: slots and weights of one batch."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from streams.layout import COLLAPSE_SLOTS, Layout
+from streams.log_bins import LATENCY_MS
+from streams.measure import OUT_OF_DISTRIBUTION_Z, Columns, Floats, entropy
+from streams.tally import Indices, Tally
+
+
+@lru_cache(maxsize=1024)
+def _feature_starts(layout: Layout) -> Indices:
+    """[3, features, 1]: the first slots of each feature's counts, sums and absences."""
+    sections = ("feature", "z", "absent")
+    return np.array([[[layout.offset(f"{section}:{name}")] for name, _ in layout.features] for section in sections])
+
+
+def tally_predictions(
+    tally: Tally, columns: Columns, rows: Indices, latency_ms: Floats | None = None, confidence: Floats | None = None
+) -> None:
+    """What a prediction says before its label: bins, moments, nulls, entropy, latency. `rows` [n] index the keys of `fold`."""
+    layout = tally.layout
+    tally.one("rows", rows)
+    valid = np.isfinite(columns.score)
+    tally.one("score_sum", rows[valid], columns.score[valid])
+    tally.one("score_squares", rows[valid], columns.score[valid] ** 2)
+    if "predicted_positive" in layout.slots:
+        tally.one("predicted_positive", rows[columns.predicted == 1.0])
+    elif layout.task == "multiclass":
+        known = np.isfinite(columns.predicted)
+        tally.add(rows[known], layout.offset("predicted") + columns.predicted[known].astype(np.int64))
+    if columns.score_codes is not None:
+        tally.add(rows, layout.offset("score") + columns.score_codes.astype(np.int64))
+    if layout.features:
+        starts = _feature_starts(layout)
+        z = columns.z.T
+        tally.add(rows, columns.codes.T + starts[0])
+        tally.add(rows, np.repeat(starts[1], len(rows), axis=1), z)
+        tally.add(rows, np.repeat(starts[1] + 1, len(rows), axis=1), z * z)
+        if columns.absent.any():
+            row_at, feature_at = np.nonzero(columns.absent)
+            tally.add(rows[row_at], starts[2, feature_at, 0])
+        tally.one("extra", rows[columns.extra])
+        tally.one("out_of_distribution", rows[columns.furthest > OUT_OF_DISTRIBUTION_Z])
+    if layout.task != "regression":
+        nats = entropy(columns)
+        stated = np.isfinite(nats)
+        tally.one("entropy_rows", rows[stated])
+        tally.one("entropy_sum", rows[stated], nats[stated])
+        tally.one("entropy_squares", rows[stated], nats[stated] ** 2)
+    rounded = np.rint(np.where(valid, columns.score, 0.0) * 1e6)
+    # A cheap mix of the rounded score: one most frequent value shows as one full slot.
+    mixed = (np.clip(rounded, -(2**52), 2**52).astype(np.int64) * 2654435761 >> 16) % COLLAPSE_SLOTS
+    tally.add(rows, layout.offset("collapse") + mixed)
+    if latency_ms is not None:
+        measured = np.isfinite(latency_ms) & (latency_ms >= 0)
+        tally.one("latency_rows", rows[measured])
+        tally.one("latency_sum", rows[measured], latency_ms[measured])
+        tally.add(
+            rows[measured],
+            layout.offset("latency") + LATENCY_MS.assign(latency_ms[measured]),
+        )
+    if confidence is not None:
+        stated = np.isfinite(confidence)
+        tally.one("confidence_rows", rows[stated])
+        tally.one("confidence_sum", rows[stated], confidence[stated])
