@@ -24,7 +24,10 @@ def topic_specs(config: Config) -> tuple[TopicSpec, ...]:
     )
     alerts = next(spec for spec in planned if spec.name == kafka.topics.alerts)
     undelivered = TopicSpec(
-        name=f"{kafka.topics.alerts}.undelivered", partitions=1, replication=alerts.replication, settings=alerts.settings
+        name=f"{kafka.topics.alerts}.undelivered",
+        partitions=1,
+        replication=alerts.replication,
+        settings=alerts.settings,
     )
     return (*planned, undelivered)
 

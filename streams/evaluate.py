@@ -22,7 +22,7 @@ from detectors.cbpe import CalibrationMap, calibration_map, positives_departure
 from detectors.shares import binomial_log_tail, lower_limit, normal_log_p, upper_limit
 from leadline.alert import Layer
 from leadline.config import Limits, Rules
-from streams.figures import subject_of
+from streams.figure import subject_of
 from streams.layout import Vector
 from streams.log_bins import LATENCY_MS
 from streams.references import Feature, Reference

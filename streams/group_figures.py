@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from detectors.fairness import GroupGap, calibration_difference, calibration_gaps, largest_gap
-from streams.figures import NAN, Figure, Side
+from streams.figure import NAN, Figure, Side
 from streams.layout import Layout, Vector
 
 
@@ -22,13 +22,28 @@ def group_figures(layout: Layout, groups: Mapping[str, Vector]) -> Iterator[Figu
     name = next(iter(groups)).partition("=")[0]
     table = np.maximum(np.array([groups[segment] for segment in sorted(groups)]), 0.0)
     rows = layout.part(table, "rows")[:, 0]
-    yield from _gap("demographic_parity_difference", name, largest_gap(layout.part(table, "predicted_positive")[:, 0], rows), rows, "model")
+    yield from _gap(
+        "demographic_parity_difference",
+        name,
+        largest_gap(layout.part(table, "predicted_positive")[:, 0], rows),
+        rows,
+        "model",
+    )
     tn, fp, fn, tp = layout.part(table, "confusion").T
     yield from _gap("true_positive_rate_difference", name, largest_gap(tp, tp + fn), tp + fn, "outcome")
     yield from _gap("false_positive_rate_difference", name, largest_gap(fp, fp + tn), fp + tn, "outcome")
     labelled = layout.part(table, "calibration_rows").sum(axis=1)
-    scores, hits = layout.part(table, "calibration_scores").sum(axis=1), layout.part(table, "calibration_positives").sum(axis=1)
-    yield from _gap("calibration_difference", name, calibration_difference(calibration_gaps(labelled, scores, hits)), labelled, "outcome")
+    scores, hits = (
+        layout.part(table, "calibration_scores").sum(axis=1),
+        layout.part(table, "calibration_positives").sum(axis=1),
+    )
+    yield from _gap(
+        "calibration_difference",
+        name,
+        calibration_difference(calibration_gaps(labelled, scores, hits)),
+        labelled,
+        "outcome",
+    )
 
 
 def _gap(signal: str, name: str, gap: GroupGap, rows: Vector, layer: Side) -> Iterator[Figure]:

@@ -11,7 +11,8 @@ import numpy as np
 
 import leadline
 from streams.backtest import Backtest
-from streams.figures import Figure, figures
+from streams.figure import Figure
+from streams.figures import figures
 from streams.gather import DAY_S
 from streams.group_figures import group_figures
 from streams.incidents import Where

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from leadline.config import Config
-from streams.figures import Figure, figures
+from streams.figure import Figure
+from streams.figures import figures
 from streams.incidents import Incident
 from streams.model_judge import ModelJudge
 from streams.references import dump_reference
