@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from leadline.alert import Layer
-from streams.evaluate import Finding
+from streams.finding import Finding
 
 LAYERS: dict[str, int] = {"operation": 0, "schema": 1, "data": 2, "model": 3, "outcome": 4}
 SPECIFIC = {
@@ -72,21 +72,15 @@ class EvidenceRow(msgspec.Struct):
     """One (cell, signal, subject) of an incident: as first and as last seen."""
 
     where: Where
-    signal: str
-    subject: str | None
-    layer: Layer
-    value: float
-    reference: float
-    n: int
-    threshold: float
-    critical: float
-    floor: float
-    log10_p: float
-    strength: float
+    finding: Finding
     start: float
     end: float
     first_end: float
-    first_n: int = 0
+    first_n: int
+
+    @property
+    def key(self) -> tuple[Where, str, str | None]:
+        return (self.where, self.finding.signal, self.finding.subject)
 
 
 class Incident(msgspec.Struct):
@@ -120,7 +114,7 @@ class Incident(msgspec.Struct):
     peak: Literal["warn", "critical"] = "warn"
 
     def holds(self, key: tuple[Where, str, str | None]) -> EvidenceRow | None:
-        return next((row for row in self.evidence if (row.where, row.signal, row.subject) == key), None)
+        return next((row for row in self.evidence if row.key == key), None)
 
 
 def incident_id(model_id: str, where: Where, signal: str, subject: str | None, opened_at: float) -> str:
@@ -143,24 +137,13 @@ def intersects(one: Where, other: Where) -> bool:
 
 
 def evidence_of(firing: Firing, held: EvidenceRow | None = None) -> EvidenceRow:
-    finding = firing.finding
     return EvidenceRow(
         firing.where,
-        finding.signal,
-        finding.subject,
-        finding.layer,
-        finding.value,
-        finding.reference,
-        finding.n,
-        finding.threshold,
-        finding.critical,
-        finding.floor,
-        finding.log10_p,
-        finding.strength,
+        firing.finding,
         firing.start,
         firing.end,
         firing.end if held is None else held.first_end,
-        finding.n if held is None else held.first_n,
+        firing.finding.n if held is None else held.first_n,
     )
 
 
@@ -191,7 +174,7 @@ def belongs(firing: Firing, incident: Incident, label_delay_s: float) -> bool:
 
 
 def severity_of(evidence: list[EvidenceRow]) -> Literal["warn", "critical"]:
-    return "critical" if any(row.strength * row.threshold >= row.critical for row in evidence) else "warn"
+    return "critical" if any(row.finding.severity == "critical" for row in evidence) else "warn"
 
 
 def attach(incident: Incident, firing: Firing) -> Life | None:
@@ -204,7 +187,7 @@ def attach(incident: Incident, firing: Firing) -> Life | None:
     elif len(incident.evidence) < MAX_EVIDENCE:
         incident.evidence.append(evidence_of(firing))
     elif named:
-        incident.evidence.remove(max(incident.evidence, key=lambda row: row.log10_p))
+        incident.evidence.remove(max(incident.evidence, key=lambda row: row.finding.log10_p))
         incident.evidence.append(evidence_of(firing))
     # Else it stays out: what came first knows how few rows sufficed, and a row that comes and goes would forget it.
     if named:

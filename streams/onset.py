@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.onset import onset_of_counts
-from streams.evaluate import Evaluator, Finding
+from streams.evaluate import Evaluator
+from streams.finding import Finding
 from streams.layout import Vector
 from streams.spans import Block, Spans
 
@@ -77,13 +78,13 @@ def _counts(evaluator: Evaluator, finding: Finding, vector: Vector) -> npt.NDArr
             return None
     elif (
         finding.signal in ("psi", "mean_shift", "null_rate", "invalid_rate", "new_category_rate", "adwin")
-        and finding.subject in evaluator.names
+        and finding.subject in evaluator.subjects.names
     ):
-        at = evaluator.names.index(finding.subject)
-        feature = evaluator.subjects[at]
-        counted = np.bincount(feature.groups, weights=layout.part(vector, evaluator.sections[at]))
-    elif finding.signal == "absent_rate" and finding.subject in evaluator.names:
-        name = evaluator.subjects[evaluator.names.index(finding.subject)].name
+        at = evaluator.subjects.names.index(finding.subject)
+        feature = evaluator.subjects.all[at]
+        counted = np.bincount(feature.groups, weights=layout.part(vector, evaluator.subjects.sections[at]))
+    elif finding.signal == "absent_rate" and finding.subject in evaluator.subjects.names:
+        name = evaluator.subjects.all[evaluator.subjects.names.index(finding.subject)].name
         absent = layout.one(vector, f"absent:{name}")
         counted = [absent, layout.one(vector, "rows") - absent]
     elif finding.signal in ("out_of_distribution_rate", "extra_feature_rate"):

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from leadline.config import Limits, Rules
-from streams.evaluate import Baseline, Evaluator, Finding
+from streams.baseline import Baseline
+from streams.evaluate import Evaluator
+from streams.finding import Finding
 from streams.incidents import Firing, Where
 from streams.layout import Vector
 from streams.spans import Spans

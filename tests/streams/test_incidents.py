@@ -1,4 +1,4 @@
-from streams.evaluate import Finding
+from streams.finding import Finding
 from streams.incidents import MAX_EVIDENCE, Firing, Incident, Where, attach, belongs, intersects, severity_of
 
 ALL, NORTH, SOUTH, ICU = (
@@ -39,7 +39,7 @@ def test_full_evidence_keeps_what_came_first_and_how_few_rows_showed_it() -> Non
     attach(held, Firing(ALL, finding(n=9000), 0.0, 200.0))
     row = held.holds(first.key)
     assert row is not None
-    assert (row.first_n, row.n, row.first_end) == (40, 9000, 100.0)
+    assert (row.first_n, row.finding.n, row.first_end) == (40, 9000, 100.0)
     assert len(held.evidence) == MAX_EVIDENCE
 
 

@@ -1,0 +1,124 @@
+"""One cell's reference, prepared once for all looks at spans of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.auc import auc_from_histograms, hanley_mcneil_se
+from detectors.cbpe import CalibrationMap, calibration_map
+from detectors.shares import lower_limit, upper_limit
+from streams.layout import Vector
+from streams.references import Reference
+from streams.screen import PooledPsi
+from streams.share_rule import LIMIT_ALPHA
+from streams.subjects import Subjects
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One cell's reference, prepared once: grouped counts and the limits of its shares."""
+
+    vector: Vector
+    groups: npt.NDArray[np.int64]
+    occupied: npt.NDArray[np.bool_]
+    rows: float
+    null_limits: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+    invalid_limits: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+    null_share: npt.NDArray[np.float64]
+    invalid_share: npt.NDArray[np.float64]
+    mean_z: npt.NDArray[np.float64]
+    sd_z: npt.NDArray[np.float64]
+    valid: npt.NDArray[np.float64]
+    score_mean: float
+    score_sd: float
+    score_valid: float
+    positives: float
+    negatives: float
+    auc: float
+    auc_se: float
+    calibration: CalibrationMap | None
+    label_noise: npt.NDArray[np.float64] | None
+    """Variance of one label in each bin of the score."""
+    pooled: PooledPsi
+    limits: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    """share signal to (reference share, lower limit, upper limit)."""
+
+
+def prepare(reference: Reference, subjects: Subjects, vector: Vector) -> Baseline:
+    """Groups, moments and limits of the reference's vector of one segment."""
+    layout = reference.layout
+    groups = subjects.grouped(vector)
+    totals = np.maximum(groups.sum(axis=1), 1)
+    missing, invalid = vector[subjects.missing], vector[subjects.invalid]
+    valid = (
+        np.maximum(groups[subjects.numeric].sum(axis=1) - missing[subjects.numeric] - invalid[subjects.numeric], 1.0)
+        if subjects.numeric
+        else np.empty(0)
+    )
+    mean = vector[subjects.z] / valid
+    sd = np.sqrt(np.maximum(vector[subjects.zz] / valid - mean**2, 1e-12))
+    rows = layout.one(vector, "rows")
+    score_valid = max(rows, 1.0)
+    score_mean = layout.one(vector, "score_sum") / score_valid
+    score_sd = max(layout.one(vector, "score_squares") / score_valid - score_mean**2, 1e-12) ** 0.5
+    positives = negatives = 0.0
+    auc = auc_se = float("nan")
+    calibration = label_noise = None
+    shares = {"out_of_distribution_rate": (layout.one(vector, "out_of_distribution"), rows)}
+    shares["extra"] = (layout.one(vector, "extra"), rows)
+    shares["output_collapse"] = (float(layout.part(vector, "collapse").max()), rows)
+    if reference.task == "binary":
+        pos, neg = layout.part(vector, "positives"), layout.part(vector, "negatives")
+        positives, negatives = float(pos.sum()), float(neg.sum())
+        if positives > 1 and negatives > 1:
+            auc = float(auc_from_histograms(pos, neg).value)
+            auc_se = float(hanley_mcneil_se(auc, positives, negatives))
+        tn, fp, fn, tp = layout.part(vector, "confusion").tolist()
+        shares["accuracy"] = (tn + tp, tn + fp + fn + tp)
+        shares["false_negative_rate"] = (fn, fn + tp)
+        shares["label_rate"] = (positives, positives + negatives)
+        if reference.score is not None and positives + negatives > 0:
+            ordered = reference.score.bins.ordered
+            hits, labelled = (
+                layout.part(vector, "labelled_positives")[:ordered],
+                layout.part(vector, "labelled")[:ordered],
+            )
+            calibration = calibration_map(hits, labelled - hits)
+            steady = (calibration.share * calibration.weight + 0.5) / (calibration.weight + 1.0)
+            label_noise = steady * (1.0 - steady)
+    elif reference.task == "multiclass":
+        width = len(reference.classes) + 1
+        matrix = layout.part(vector, "confusion").reshape(width, width)
+        shares["accuracy"] = (float(np.trace(matrix[: width - 1, : width - 1])), float(matrix.sum()))
+    limits = {
+        name: (k / n, float(lower_limit(k, n, LIMIT_ALPHA)), float(upper_limit(k, n, LIMIT_ALPHA)))
+        for name, (k, n) in shares.items()
+        if n > 0
+    }
+    return Baseline(
+        vector=vector,
+        groups=groups,
+        occupied=groups > 0,
+        rows=rows,
+        null_limits=(lower_limit(missing, totals, LIMIT_ALPHA), upper_limit(missing, totals, LIMIT_ALPHA)),
+        invalid_limits=(lower_limit(invalid, totals, LIMIT_ALPHA), upper_limit(invalid, totals, LIMIT_ALPHA)),
+        null_share=missing / totals,
+        invalid_share=invalid / totals,
+        mean_z=mean,
+        sd_z=sd,
+        valid=valid,
+        score_mean=score_mean,
+        score_sd=score_sd,
+        score_valid=score_valid,
+        positives=positives,
+        negatives=negatives,
+        auc=auc,
+        auc_se=auc_se,
+        calibration=calibration,
+        label_noise=label_noise,
+        pooled=PooledPsi(groups),
+        limits=limits,
+    )
