@@ -65,7 +65,7 @@ def alert_of(
     learned: bool,
 ) -> Alert:
     """The message about an incident at this moment. Its id is the incident's and the number of the message."""
-    rows = sorted(incident.evidence, key=lambda row: row.log10_p)
+    rows = sorted(incident.evidence, key=lambda row: row.finding.log10_p)
     primary = primary_row(incident)
     return Alert(
         alert_id=f"{incident.id}-{incident.messages}",
@@ -89,7 +89,7 @@ def alert_of(
         value=_number(incident.value),
         reference=_number(incident.reference),
         n=incident.n,
-        noise_floor=_number(primary.floor) if primary else None,
+        noise_floor=_number(primary.finding.floor) if primary else None,
         evidence=tuple(_evidence(row) for row in rows[:20]),
         false_alarm_budget=f"{rules.false_alarms_per_month:g} false incidents a month for this model",
         changes_before=changes_before(incident, changes),
@@ -130,11 +130,11 @@ def summary_of(incident: Incident, life: Life, when: float) -> str:
     if row is not None:
         text[0] += f" of the last {format_duration(row.end - row.start)}"
         text[0] += (
-            f"; no change at all would show this once in 10^{-row.log10_p:.0f} looks."
-            if math.isfinite(row.log10_p)
+            f"; no change at all would show this once in 10^{-row.finding.log10_p:.0f} looks."
+            if math.isfinite(row.finding.log10_p)
             else "."
         )
-    others = len({(item.signal, item.subject) for item in incident.evidence}) - 1
+    others = len({item.finding.key for item in incident.evidence}) - 1
     if others > 0:
         text.append(f"{others} other signal{'s' if others > 1 else ''} moved with it.")
     if incident.share is not None and incident.share < 0.995:
@@ -158,16 +158,17 @@ def changes_before(incident: Incident, changes: Sequence[Change]) -> tuple[Chang
 
 
 def _evidence(row: EvidenceRow) -> Evidence:
+    finding = row.finding
     return Evidence(
-        signal=row.signal,
-        subject=row.subject,
-        layer=row.layer,
-        value=_number(row.value),
-        reference=_number(row.reference),
-        n=row.n,
-        noise_floor=_number(row.floor),
-        threshold=_number(row.threshold),
-        log10_p=_number(row.log10_p),
+        signal=finding.signal,
+        subject=finding.subject,
+        layer=finding.layer,
+        value=_number(finding.value),
+        reference=_number(finding.reference),
+        n=finding.n,
+        noise_floor=_number(finding.floor),
+        threshold=_number(finding.threshold),
+        log10_p=_number(finding.log10_p),
         span_s=row.end - row.start,
         scope=scope_of(row.where, None),
     )

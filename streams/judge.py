@@ -227,6 +227,5 @@ class Judge:
         """Alerts since the last call, in order of event time."""
         found: list[Alert] = []
         for model_id in sorted(self.models):
-            found += self.models[model_id].alerts
-            self.models[model_id].alerts = []
+            found += self.models[model_id].take_alerts()
         return sorted(found, key=lambda alert: (alert.raised_at, alert.alert_id))

@@ -19,7 +19,7 @@ from leadline.config import Config
 from leadline.events import Change, Digest, LearningRow
 from streams.cohorts import Cohorts
 from streams.evaluate import Evaluator
-from streams.finding import Finding
+from streams.incident_lives import IncidentLives, LivesState
 from streams.incidents import Firing, Incident, Where
 from streams.learning import learn
 from streams.reference_book import ReferenceBook

@@ -87,11 +87,7 @@ class Views:
             vector, start = recent
             longest = spans.recent(judge.closed, judge.rules.minimum_rows, judge.rules.minimum_rows)
             baseline = judge.reference.cell(where.segment)
-            firing = {
-                (row.where, row.signal, row.subject): incident
-                for incident in judge.incidents
-                for row in incident.evidence
-            }
+            firing = {row.key: incident for incident in judge.incidents for row in incident.evidence}
             for layers, source, first in (
                 (("data", "model"), vector, start),
                 (("outcome",), longest[0] if longest else None, longest[1] if longest else 0),
@@ -159,12 +155,12 @@ def incident_row(incident: Incident) -> dict[str, Any]:
             {
                 "model_version": row.where.version,
                 "segment": row.where.segment,
-                "signal": row.signal,
-                "subject": row.subject,
-                "value": _finite(row.value),
-                "reference": _finite(row.reference),
-                "n": row.n,
-                "log10_p": _finite(row.log10_p),
+                "signal": row.finding.signal,
+                "subject": row.finding.subject,
+                "value": _finite(row.finding.value),
+                "reference": _finite(row.finding.reference),
+                "n": row.finding.n,
+                "log10_p": _finite(row.finding.log10_p),
             }
             for row in incident.evidence
         ],

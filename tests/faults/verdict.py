@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from leadline.config import Config
 from streams.judge import DAYS_TABLE, MODELS_TABLE, SEPARATOR
 from streams.model_judge import Saved
-from streams.observe import Checkpoint
+from streams.partition_state import Checkpoint
 from streams.reference_book import ReferenceBook
 from tests.faults.ground import PARTITIONS, PREFIX, Ground, until
 from tests.faults.load import Plan, Truth, count
@@ -245,7 +245,7 @@ def _alerts(messages: list[Message], saved: Mapping[str, Saved], verdict: Verdic
     expected = {
         f"{incident.id}-{number}"
         for state in saved.values()
-        for incident in [*state.incidents, *state.resolved]
+        for incident in [*state.lives.incidents, *state.lives.resolved]
         for number in range(1, incident.messages + 1)
     }
     by_id: dict[str, set[str]] = defaultdict(set)
