@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from leadline.config import Config
-from streams import judge, observe
+from streams import judge
 from streams.judge import BLOCKS_TABLE, DAYS_TABLE, MODELS_TABLE, REFERENCES_TABLE, Judge
-from streams.observe import COMBINATIONS_TABLE, Observer
+from streams.observe import Observer
+from streams.partition_state import COMBINATIONS_TABLE, Checkpoint
 from streams.reference_book import ReferenceBook
 from streams.request_rows import RequestRows
 
@@ -26,7 +27,7 @@ class ObserveFactory:
         """The combinations, and the newest buckets that fit half the cache: the rest is read row by row when it is asked for."""
         if not checkpoint:
             return [COMBINATIONS_TABLE]
-        state = msgspec.msgpack.decode(checkpoint, type=observe.Checkpoint)
+        state = msgspec.msgpack.decode(checkpoint, type=Checkpoint)
         newest = RequestRows.newest(state.buckets, self.config.join.cache_rows // 2)
         return [COMBINATIONS_TABLE, *(RequestRows.table(bucket) for bucket in newest)]
 

@@ -15,6 +15,7 @@ from detectors.binning import CategoryBins, category
 from leadline.events import ClassValue
 from streams.layout import Task, Vector
 from streams.measure import binary_class, class_index, measure
+from streams.optional_fields import tally_latency
 from streams.references import (
     TOP_CATEGORIES,
     BadReference,
@@ -201,7 +202,10 @@ def _count(
     measured = measure(reference, given, columns.get("prediction") or [None] * n, rows, threshold)
     tally = Tally(reference.layout)
     everything = np.arange(n)
-    tally_predictions(tally, measured, everything, _numbers(columns.get("latency_ms")))
+    tally_predictions(tally, measured, everything)
+    latency_ms = _numbers(columns.get("latency_ms"))
+    if latency_ms is not None:
+        tally_latency(tally, everything, latency_ms)
     if labels is not None:
         truth = read_labels(reference, labels, positive_label)
         known = np.flatnonzero(np.isfinite(truth))

@@ -12,7 +12,7 @@ from leadline.config import Config
 from leadline.partition import partition_of
 from streams.combinations import Combination
 from streams.learned import SUFFIX
-from streams.observe import COMBINATIONS_TABLE, Checkpoint
+from streams.partition_state import COMBINATIONS_TABLE, Checkpoint
 from streams.reference_files import read_reference
 from streams.references import BadReference, Reference, load_reference
 from streams.request_rows import RequestRows

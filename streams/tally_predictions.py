@@ -7,8 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from streams.layout import COLLAPSE_SLOTS, Layout
-from streams.log_bins import LATENCY_MS
-from streams.measure import OUT_OF_DISTRIBUTION_Z, Columns, Floats, entropy
+from streams.measure import OUT_OF_DISTRIBUTION_Z, Columns, entropy
 from streams.tally import Indices, Tally
 
 
@@ -19,10 +18,8 @@ def _feature_starts(layout: Layout) -> Indices:
     return np.array([[[layout.offset(f"{section}:{name}")] for name, _ in layout.features] for section in sections])
 
 
-def tally_predictions(
-    tally: Tally, columns: Columns, rows: Indices, latency_ms: Floats | None = None, confidence: Floats | None = None
-) -> None:
-    """What a prediction says before its label: bins, moments, nulls, entropy, latency. `rows` [n] index the keys of `fold`."""
+def tally_predictions(tally: Tally, columns: Columns, rows: Indices) -> None:
+    """What a prediction says before its label: bins, moments, nulls, entropy. `rows` [n] index the keys of `fold`."""
     layout = tally.layout
     tally.one("rows", rows)
     valid = np.isfinite(columns.score)
@@ -56,15 +53,3 @@ def tally_predictions(
     # A cheap mix of the rounded score: one most frequent value shows as one full slot.
     mixed = (np.clip(rounded, -(2**52), 2**52).astype(np.int64) * 2654435761 >> 16) % COLLAPSE_SLOTS
     tally.add(rows, layout.offset("collapse") + mixed)
-    if latency_ms is not None:
-        measured = np.isfinite(latency_ms) & (latency_ms >= 0)
-        tally.one("latency_rows", rows[measured])
-        tally.one("latency_sum", rows[measured], latency_ms[measured])
-        tally.add(
-            rows[measured],
-            layout.offset("latency") + LATENCY_MS.assign(latency_ms[measured]),
-        )
-    if confidence is not None:
-        stated = np.isfinite(confidence)
-        tally.one("confidence_rows", rows[stated])
-        tally.one("confidence_sum", rows[stated], confidence[stated])

@@ -18,7 +18,8 @@ import msgspec
 from detectors.binning import CategoryBins
 from leadline.config import Config
 from leadline.events import Digest
-from streams.observe import Observation, Observer, Order
+from streams.observation import Observation
+from streams.observe import Observer, Order
 from streams.reference_book import ReferenceBook
 from streams.references import Reference, categorical_feature, numeric_from_edges
 from streams.stage import Effects, Record

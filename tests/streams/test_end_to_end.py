@@ -27,7 +27,7 @@ from streams.configured_topics import topic_specs
 from streams.factories import JudgeFactory
 from streams.judge import Judge
 from streams.log_files import merge, read_log
-from streams.observe import Checkpoint
+from streams.partition_state import Checkpoint
 from streams.reference_book import ReferenceBook
 from streams.report import figure_rows
 from streams.tables import Owner
