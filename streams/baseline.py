@@ -9,8 +9,11 @@ import numpy.typing as npt
 
 from detectors.auc import auc_from_histograms, hanley_mcneil_se
 from detectors.cbpe import CalibrationMap, calibration_map
-from detectors.shares import lower_limit, upper_limit
-from streams.layout import Vector
+from detectors.shares import Estimate, lower_limit, upper_limit
+from streams.binary_figures import mean_loss
+from streams.class_figures import OTHER_CLASS, class_histograms, confusion_of
+from streams.layout import Layout, Vector
+from streams.outcome_figures import business_mean
 from streams.references import Reference
 from streams.screen import PooledPsi
 from streams.share_rule import LIMIT_ALPHA
@@ -45,6 +48,12 @@ class Baseline:
     pooled: PooledPsi
     limits: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     """share signal to (reference share, lower limit, upper limit)."""
+    losses: dict[str, Estimate] = field(default_factory=dict)
+    business: dict[str, Estimate] = field(default_factory=dict)
+    class_auc: tuple[tuple[float, float], ...] = ()
+    """AUC of each class against the rest, and its standard error."""
+    aged: bool = False
+    """Whether the reference says how long its labels took."""
 
 
 def prepare(reference: Reference, subjects: Subjects, vector: Vector) -> Baseline:
@@ -79,6 +88,9 @@ def prepare(reference: Reference, subjects: Subjects, vector: Vector) -> Baselin
         tn, fp, fn, tp = layout.part(vector, "confusion").tolist()
         shares["accuracy"] = (tn + tp, tn + fp + fn + tp)
         shares["false_negative_rate"] = (fn, fn + tp)
+        shares["recall"] = (tp, fn + tp)
+        shares["precision"] = (tp, tp + fp)
+        shares["f1"] = (tp, tp + fp + fn)  # its Jaccard share, see BinaryRules
         shares["label_rate"] = (positives, positives + negatives)
         if reference.score is not None and positives + negatives > 0:
             ordered = reference.score.bins.ordered
@@ -90,9 +102,10 @@ def prepare(reference: Reference, subjects: Subjects, vector: Vector) -> Baselin
             steady = (calibration.share * calibration.weight + 0.5) / (calibration.weight + 1.0)
             label_noise = steady * (1.0 - steady)
     elif reference.task == "multiclass":
-        width = len(reference.classes) + 1
-        matrix = layout.part(vector, "confusion").reshape(width, width)
-        shares["accuracy"] = (float(np.trace(matrix[: width - 1, : width - 1])), float(matrix.sum()))
+        matrix = confusion_of(layout, vector)
+        shares["accuracy"] = (float(np.trace(matrix[:-1, :-1])), float(matrix.sum()))
+        for name, rows_of in zip((*reference.classes, OTHER_CLASS), matrix.sum(axis=1).tolist(), strict=True):
+            shares[f"label_rate:{name}"] = (rows_of, float(matrix.sum()))
     limits = {
         name: (k / n, float(lower_limit(k, n, LIMIT_ALPHA)), float(upper_limit(k, n, LIMIT_ALPHA)))
         for name, (k, n) in shares.items()
@@ -121,4 +134,25 @@ def prepare(reference: Reference, subjects: Subjects, vector: Vector) -> Baselin
         label_noise=label_noise,
         pooled=PooledPsi(groups),
         limits=limits,
+        losses=_losses(layout, vector) if reference.task != "regression" else {},
+        business={
+            name: found for name in layout.business if (found := business_mean(layout, vector, name)) is not None
+        },
+        class_auc=_class_auc(layout, vector) if layout.ranked else (),
+        aged=bool(layout.part(vector, "aged").sum() > 0),
     )
+
+
+def _losses(layout: Layout, vector: Vector) -> dict[str, Estimate]:
+    return {
+        signal: mean
+        for signal, section in (("log_loss", "log_loss"), ("brier", "squared_loss"))
+        if (mean := mean_loss(layout, vector, section)).n > 1
+    }
+
+
+def _class_auc(layout: Layout, vector: Vector) -> tuple[tuple[float, float], ...]:
+    members, others = class_histograms(layout, vector)
+    auc = auc_from_histograms(members, others).value
+    error = hanley_mcneil_se(auc, members.sum(axis=1), others.sum(axis=1))
+    return tuple(zip(auc.tolist(), error.tolist(), strict=True))

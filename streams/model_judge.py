@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from leadline.alert import Alert
 from leadline.config import Config
-from leadline.events import Change, Digest, LearningRow
+from leadline.events import Change, Digest, DigestCell, LearningRow
 from streams.cohorts import Cohorts
 from streams.evaluate import Evaluator
 from streams.incident_lives import IncidentLives, LivesState
@@ -118,10 +118,10 @@ class ModelJudge:
             )
             for version in versions:
                 where = Where(version, cell.stage if cell.stage == "shadow" else "live", cell.segment)
-                self._add(where, pane, cell.day, slots, values)
+                self._add(where, pane, cell, slots, values)
         for sample in digest.samples:
             self.sequential.keep(sample)
-        for start, rows, joined, late in digest.cohorts:
+        for start, rows, joined, late, _ in digest.cohorts:
             counts = self.cohorts.setdefault(start, [0, 0, 0])
             counts[0] += rows
             counts[1] += joined
@@ -156,15 +156,16 @@ class ModelJudge:
         self.arrivals.split(first)
 
     def _add(
-        self, where: Where, pane: int, day: int, slots: npt.NDArray[np.int32], values: npt.NDArray[np.float64]
+        self, where: Where, pane: int, cell: DigestCell, slots: npt.NDArray[np.int32], values: npt.NDArray[np.float64]
     ) -> None:
+        """`pane` is the span's: no earlier than what was judged. The days count by the cell's own."""
         spans = self.cells.get(where)
         if spans is None:
             spans = self.cells[where] = self._spans(where)
         if spans.add(pane, slots, values):
             self._schedule(pane + 1, 0, pane, where)
-        self.days.add(where, day, slots, values)
-        self.arrivals.add(where, int(pane * self.pane_s // 86_400), slots, values)
+        self.days.add(where, cell.day, slots, values)
+        self.arrivals.add(where, int(cell.pane * self.pane_s // 86_400), slots, values)
 
     def _spans(self, where: Where) -> Spans:
         layout = self.reference.layout

@@ -16,7 +16,7 @@ from streams.observation import Batch
 from streams.partition_state import PartitionState
 from streams.reference_files import read_labels
 from streams.rows import class_scores, headers
-from streams.tally_outcomes import tally_delays, tally_outcomes
+from streams.tally_outcomes import JoinedRows, tally_business, tally_delays, tally_outcomes
 
 
 class OutcomeSide:
@@ -25,7 +25,7 @@ class OutcomeSide:
     def __init__(self, state: PartitionState) -> None:
         self.state = state
         join = state.config.join
-        self.joiner = Joiner(state.rows, join.delay_window, join.early_tolerance, self._read_labels)
+        self.joiner = Joiner(state.rows, join.delay_window, join.early_tolerance, self._read_labels, self._business_of)
 
     @staticmethod
     def came_first(
@@ -58,7 +58,7 @@ class OutcomeSide:
         origins = np.arange(len(decoded.events))
         origins[list(came_first)] = -1  # as if it had waited: no figure depends on where a batch was cut
         arrivals = [
-            Arrival(event.request_id, time, event.label, event.values, when, origin)
+            Arrival(event.request_id, time, event.label, event.values, when, origin, event.definition_version)
             for event, time, when, origin in zip(
                 decoded.events, decoded.times, visible.tolist(), origins.tolist(), strict=True
             )
@@ -105,6 +105,10 @@ class OutcomeSide:
             )
         return numbers
 
+    def _business_of(self, combination: int) -> Sequence[str]:
+        model_id = self.state.combinations.models[self.state.combinations.model_of[combination]]
+        return self.state.book.get(model_id).layout.business
+
     def _outcomes(self, outcomes: Outcomes, batch: Batch) -> None:
         self.state.count("label_first", outcomes.waiting)
         self.state.count("repeated_labels", outcomes.repeated)
@@ -117,7 +121,8 @@ class OutcomeSide:
             head = headers([row for _, row, _, _ in outcomes.events])
             names = np.array([name for name, _, _, _ in outcomes.events])
             signs = np.array([sign for _, _, _, sign in outcomes.events], dtype=np.int64)
-            panes = self.state.panes(np.array([when for _, _, when, _ in outcomes.events]))
+            seen = np.array([when for _, _, when, _ in outcomes.events], dtype=np.float64)
+            panes = self.state.panes(seen)
             models = model_of[head["combination"]]
             for model in np.unique(models).tolist():
                 of_model = models == model
@@ -128,7 +133,11 @@ class OutcomeSide:
                     rows = gather.add_rows(head["combination"][at].astype(np.int64), panes[at], times)
                     gather.tally.one(name, rows, signs[at].astype(np.float64))
                     if name == "late":
-                        gather.add_cohorts(times, 2, signs[at])
+                        gather.add_cohorts(times, seen[at], 2, signs[at])
+        for row, told_at, definition in outcomes.definitions:
+            combination = int(headers([row])["combination"][0])
+            model_id = self.state.combinations.models[int(model_of[combination])]
+            batch.gather(model_id).count_definition(int(told_at // self.state.pane_s), definition)
         if outcomes.rows:
             head = headers(outcomes.rows)
             models = model_of[head["combination"]]
@@ -168,23 +177,15 @@ class OutcomeSide:
             if (head["mapping"] == current).all():
                 shares = class_scores([outcomes.rows[position] for position in at], len(reference.classes))
         gather.tally.one("outcomes", rows, sign)
-        tally_outcomes(gather.tally, rows, score, predicted, label, score_codes, shares, sign)
+        ages = np.array(outcomes.ages, dtype=np.int64)[at]
+        joined = JoinedRows(score, predicted, label, ages, score_codes, shares)
+        tally_outcomes(gather.tally, rows, joined, reference, sign)
+        if reference.layout.business:
+            tally_business(gather.tally, rows, [outcomes.values[position] for position in at.tolist()], sign)
         if sign < 0:
             return
         fresh = np.flatnonzero(~np.isnan(delays))
         if len(fresh):
             gather.tally.one("joined", rows[fresh])
-            gather.add_cohorts(times[fresh], 1)
+            gather.add_cohorts(times[fresh], visible[fresh], 1)
         tally_delays(gather.tally, rows[fresh], delays[fresh])
-        for name in reference.layout.business:
-            given = [
-                (position, values[name])
-                for position in fresh.tolist()
-                if (values := outcomes.values[int(at[position])]) and name in values
-            ]
-            if given:
-                where = rows[[position for position, _ in given]]
-                amounts = np.array([amount for _, amount in given])
-                gather.tally.one(f"value_rows:{name}", where)
-                gather.tally.one(f"value:{name}", where, amounts)
-                gather.tally.one(f"value_squares:{name}", where, amounts**2)

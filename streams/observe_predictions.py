@@ -124,7 +124,7 @@ class PredictionSide:
             [event.segments for event in events],
         )
         rows = gather.add_rows(combinations, panes, times)
-        gather.add_cohorts(times, 0)
+        gather.add_cohorts(times, shown, 0)
         tally_predictions(gather.tally, columns, rows)
         tally_optional(gather.tally, rows, events)
         count_schema(gather.schema_seen, events)
@@ -166,7 +166,7 @@ class PredictionSide:
                 # The label came first: now it is judged as if it came with its prediction.
                 self.state.rows.put(ids[at], packed[at], float(times[at]))
                 waiting += [
-                    Arrival(ids[at], label.time, label.label, label.values, float(shown[at]), -1)
+                    Arrival(ids[at], label.time, label.label, label.values, float(shown[at]), -1, label.definition)
                     for label in unpack_waiting(row)
                 ]
         if waiting:
@@ -202,6 +202,7 @@ class PredictionSide:
                     [f"{name}={value}" for name, value in (event.segments or {}).items()],
                     event.score,
                     event.features or {},
+                    event.prediction,
                 )
             )
             self.state.learned_rows[model_id] = self.state.learned_rows.get(model_id, 0) + 1

@@ -145,6 +145,21 @@ class Reference:
             digest.update(repr(segment).encode() + self.cells[segment].tobytes())
         self.fingerprint = digest.hexdigest()[:16]
 
+    @cached_property
+    def truth_center(self) -> float:
+        """What labels of a regression are counted from, so that large ones keep their digits: the middle of the score's edges.
+
+        0 for a learned baseline: its first labels came before it.
+        """
+        if (
+            self.learned
+            or self.score is None
+            or not isinstance(self.score.bins, NumericBins)
+            or not self.score.bins.edges
+        ):
+            return 0.0
+        return float(self.score.bins.edges[len(self.score.bins.edges) // 2])
+
     @property
     def rows(self) -> int:
         """Rows the baseline was counted on."""

@@ -33,7 +33,8 @@ def scaled(rules: Rules, factor: float) -> Rules:
         for name in Rules.model_fields
         if isinstance(value := getattr(rules, name), Limits) and name != "output_collapse"
     }
-    return rules.model_copy(update=limits)
+    lift = {name: value.model_copy(update={"warn": value.warn * factor}) for name, value in rules.lift.items()}
+    return rules.model_copy(update={**limits, "lift": lift})
 
 
 class Affected(NamedTuple):
