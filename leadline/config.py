@@ -187,6 +187,12 @@ class Model(Part):
     learn_rows: int = Field(default=2000, ge=100, description="without a reference, the first rows become the baseline")
     latency_slo_ms: float | None = Field(default=None, gt=0)
     business: tuple[str, ...] = Field(default=(), description="names of the label's business values to keep")
+    probes: tuple[str, ...] = Field(
+        default=(), max_length=200, description="layers of the network whose `probes` are kept, beside the reference's"
+    )
+    resources: tuple[str, ...] = Field(
+        default=(), max_length=50, description="names of the `resources` that are kept, beside the reference's"
+    )
     rules: dict[str, Any] = Field(default_factory=dict, description="overrides of `rules:` for this model")
 
 

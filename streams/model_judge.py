@@ -181,7 +181,7 @@ class ModelJudge:
     def _from_bare(self, digest: Digest) -> npt.NDArray[np.int32] | None:
         """Another worker may not know the learned baseline yet: what it counts without features still counts."""
         layout = self.reference.layout
-        nothing = bare(self.reference.task, layout.business, self.reference.classes)
+        nothing = bare(self.reference.task, layout.business, self.reference.classes, layout.probes, layout.resources)
         if digest.layout != nothing.layout.fingerprint + nothing.bins_fingerprint:
             return None
         target = np.full(nothing.layout.size, -1, dtype=np.int32)

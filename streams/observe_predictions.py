@@ -20,7 +20,7 @@ from streams.partition_state import PartitionState
 from streams.rows import EARLY, pack_predictions, unpack_waiting
 from streams.score_samples import sample_scores
 from streams.stage import Record
-from streams.tally_predictions import tally_predictions
+from streams.tally_predictions import tally_joint, tally_predictions
 
 _NONE: dict[str, Any] = {}
 
@@ -126,6 +126,8 @@ class PredictionSide:
         rows = gather.add_rows(combinations, panes, times)
         gather.add_cohorts(times, 0)
         tally_predictions(gather.tally, columns, rows)
+        if columns.unexplained is not None:
+            tally_joint(gather.tally, rows, columns.unexplained)
         tally_optional(gather.tally, rows, events)
         count_schema(gather.schema_seen, events)
         ids = [event.request_id for event in events]
