@@ -237,6 +237,12 @@ class Model(Part):
         default=(),
         description="segment names whose values are to be treated alike: gaps between them may raise incidents",
     )
+    probes: tuple[str, ...] = Field(
+        default=(), max_length=200, description="layers of the network whose `probes` are kept, beside the reference's"
+    )
+    resources: tuple[str, ...] = Field(
+        default=(), max_length=50, description="names of the `resources` that are kept, beside the reference's"
+    )
     rules: dict[str, Any] = Field(default_factory=dict, description="overrides of `rules:` for this model")
 
     @model_validator(mode="before")

@@ -37,46 +37,105 @@ from streams.rows import (
 )
 from streams.tally_outcomes import age_bins
 
+Floats = npt.NDArray[np.float64]
 NO_DELAY = float("nan")  # of a correction, and of what it takes back: the first label alone says how long labels take
 
 
-class Arrival(NamedTuple):
-    """One label event. `visible` is the watermark when it came; `origin` finds its record again, -1 for a label that had waited."""
+class Arrivals(NamedTuple):
+    """Labels in order of arrival, as columns. `visible` is the watermark when each came, `times` its own stamp; `origins` find the
+    records again, -1 for a label that had waited."""
 
-    request_id: str
-    time: float
-    label: ClassValue
-    values: dict[str, float] | None
-    visible: float
-    origin: int
-    definition: str | None = None
+    ids: Sequence[str]
+    times: Floats
+    labels: Sequence[ClassValue]
+    values: Sequence[dict[str, float] | None]
+    definitions: Sequence[str | None]
+    visible: Floats
+    origins: npt.NDArray[np.int64]
+
+    def pick(self, positions: Sequence[int]) -> Arrivals:
+        """Those at some positions."""
+        ids, times, labels, values, definitions, visible, origins = self
+        at = np.array(positions, dtype=np.int64)
+        return Arrivals(
+            [ids[place] for place in positions],
+            times[at],
+            [labels[place] for place in positions],
+            [values[place] for place in positions],
+            [definitions[place] for place in positions],
+            visible[at],
+            origins[at],
+        )
+
+
+class Block(NamedTuple):
+    """Outcomes that are counted (sign 1) or taken back (-1) together, as columns; `head` are the headers of `rows`.
+
+    `delays` are in seconds, NaN for all but the first label of a request. `visible` and `ages` (bins of the delay) are those of the
+    first label, also of a correction: it counts where the label stood that it corrects. `values` are all that are known by then.
+    """
+
+    rows: Sequence[bytes]
+    head: npt.NDArray[Any]
+    labels: Floats
+    visible: Floats
+    values: Sequence[Mapping[str, float] | None]
+    delays: Floats
+    ages: npt.NDArray[np.int64]
+    sign: int
 
 
 @dataclass(slots=True)
 class Outcomes:
-    """What a batch of labels did, as columns; `sign` -1 takes an older label back."""
+    """What a batch of labels did."""
 
-    rows: list[bytes] = field(default_factory=list)
-    labels: list[float] = field(default_factory=list)
-    signs: list[int] = field(default_factory=list)
-    visible: list[float] = field(default_factory=list)
-    """When the pair was complete: a correction counts in the same pane as what it corrects."""
-    values: list[dict[str, float] | None] = field(default_factory=list)
-    """Business values: of a new label all that are known by now, of an old one what it had said."""
-    delays: list[float] = field(default_factory=list)
-    ages: list[int] = field(default_factory=list)
-    """The bin of the first label's delay, also of corrections: they count where the label stood that they correct."""
-    definitions: list[tuple[bytes, float, str]] = field(default_factory=list)
-    """(row, visible, definition) of each label in time that names the version of its definition."""
+    blocks: list[Block] = field(default_factory=list)
     events: list[tuple[str, bytes, float, int]] = field(default_factory=list)
     """(join slot, row, visible, +1 or -1) of everything that is counted beside the outcome.
 
-    A first label is `joined` too: `delays` says which is one."""
+    A first label is `joined` too: a block's `delays` say which is one."""
+    definitions: list[tuple[bytes, float, str]] = field(default_factory=list)
+    """(row, visible, definition) of each label in time that names the version of its definition."""
     waiting: int = 0
     repeated: int = 0
     late_labels: int = 0
     unusable: list[int] = field(default_factory=list)
     """Origins of labels that are no class or value of their model's task."""
+
+
+@dataclass(slots=True)
+class _Singles:
+    """Outcomes of labels that are looked at one by one."""
+
+    rows: list[bytes] = field(default_factory=list)
+    labels: list[float] = field(default_factory=list)
+    visible: list[float] = field(default_factory=list)
+    values: list[Mapping[str, float] | None] = field(default_factory=list)
+    delays: list[float] = field(default_factory=list)
+    ages: list[int] = field(default_factory=list)
+
+    def add(
+        self,
+        row: bytes,
+        label: float,
+        visible: float,
+        values: Mapping[str, float] | None,
+        age: int,
+        delay: float = NO_DELAY,
+    ) -> None:
+        self.rows.append(row)
+        self.labels.append(label)
+        self.visible.append(visible)
+        self.values.append(values)
+        self.delays.append(delay)
+        self.ages.append(age)
+
+    def blocks(self, sign: int) -> list[Block]:
+        """None or one."""
+        if not self.rows:
+            return []
+        columns = np.array(self.labels), np.array(self.visible), self.values, np.array(self.delays)
+        return [Block(self.rows, headers(self.rows), *columns, np.array(self.ages, dtype=np.int64), sign)]
 
 
 class Joiner:
@@ -97,192 +156,175 @@ class Joiner:
         self.read_labels = read_labels
         self.business_of = business_of
 
-    def take(self, arrivals: Sequence[Arrival], outcomes: Outcomes) -> None:
+    def take(self, arrivals: Arrivals, outcomes: Outcomes) -> None:
         """Takes labels in order of arrival. Labels of one request go in rounds, so that each sees what the last one did."""
-        while arrivals:
-            names = [arrival.request_id for arrival in arrivals]
-            later: list[Arrival] = []
-            if len(set(names)) < len(names):
+        while arrivals.ids:
+            ids = arrivals.ids
+            again: list[int] = []
+            if len(set(ids)) < len(ids):
                 taken: set[str] = set()
-                this: list[Arrival] = []
-                for arrival in arrivals:
-                    (later if arrival.request_id in taken else this).append(arrival)
-                    taken.add(arrival.request_id)
-                arrivals, names = this, [arrival.request_id for arrival in this]
-            self._take_distinct(arrivals, names, outcomes)
-            arrivals = later
+                first: list[int] = []
+                for at, name in enumerate(ids):
+                    (again if name in taken else first).append(at)
+                    taken.add(name)
+                self._take_distinct(arrivals.pick(first), outcomes)
+            else:
+                self._take_distinct(arrivals, outcomes)
+            if not again:
+                break
+            arrivals = arrivals.pick(again)
         outcomes.unusable.sort()
 
-    def _take_distinct(self, arrivals: Sequence[Arrival], names: Sequence[str], outcomes: Outcomes) -> None:
-        group: list[Arrival] = []
-        found: list[bytes] = []
-        for arrival, row in zip(arrivals, map(self.rows.rows.get, names), strict=True):
-            if row is None:
-                label = WaitingLabel(arrival.time, arrival.label, arrival.values, arrival.definition)
-                self.rows.put(arrival.request_id, pack_waiting([label]), arrival.time)
-                outcomes.waiting += 1
-            elif row[0] == EARLY:
-                waiting = unpack_waiting(row)
-                waiting.append(WaitingLabel(arrival.time, arrival.label, arrival.values, arrival.definition))
-                self.rows.put(arrival.request_id, pack_waiting(waiting), waiting[0].time)
-            else:
-                group.append(arrival)
-                found.append(row)
-        if group:
-            self._join(group, found, outcomes)
+    def _take_distinct(self, arrivals: Arrivals, outcomes: Outcomes) -> None:
+        found = list(map(self.rows.rows.get, arrivals.ids))
+        rows = [row for row in found if row is not None and row[0] != EARLY]
+        if len(rows) == len(found):
+            self._join(arrivals, rows, outcomes)
+            return
+        met: list[int] = []
+        for at, row in enumerate(found):
+            if row is not None and row[0] != EARLY:
+                met.append(at)
+                continue
+            label = WaitingLabel(
+                float(arrivals.times[at]), arrivals.labels[at], arrivals.values[at], arrivals.definitions[at]
+            )
+            waiting = [label] if row is None else [*unpack_waiting(row), label]
+            self.rows.put(arrivals.ids[at], pack_waiting(waiting), waiting[0].time)
+            outcomes.waiting += row is None
+        if met:
+            self._join(arrivals.pick(met), rows, outcomes)
 
-    def _join(self, group: list[Arrival], found: list[bytes], outcomes: Outcomes) -> None:
-        head = headers(found)
-        names, times, given, *_ = zip(*group, strict=True)
-        delay = np.array(times) - head["time"]
-        numbers = self.read_labels(head["combination"], given)
+    def _join(self, arrivals: Arrivals, rows: Sequence[bytes], outcomes: Outcomes) -> None:
+        """Labels whose predictions are known."""
+        head = headers(rows)
+        delay = arrivals.times - head["time"]
+        numbers = self.read_labels(head["combination"], arrivals.labels)
         in_time = (delay >= -self.early_tolerance_s) & (delay <= self.delay_window_s) & np.isfinite(numbers)
-        outcomes.definitions += [
-            (row, arrival.visible, arrival.definition)
-            for arrival, row, usable in zip(group, found, in_time.tolist(), strict=True)
-            if arrival.definition is not None and usable
-        ]
+        if any(arrivals.definitions):
+            told = zip(rows, arrivals.visible.tolist(), arrivals.definitions, in_time.tolist(), strict=True)
+            outcomes.definitions += [(row, seen, name) for row, seen, name, usable in told if name and usable]
         plain = in_time & (head["kind"] == PENDING) & (head["flags"] == 0)
         if plain.all():
-            self._join_first(group, names, found, head, numbers, delay, outcomes)
+            self._join_first(arrivals, rows, head, numbers, delay, outcomes)
             return
         at = np.flatnonzero(plain)
         if len(at):
             picked = at.tolist()
-            some = [group[position] for position in picked]
-            self._join_first(
-                some,
-                [item.request_id for item in some],
-                [found[i] for i in picked],
-                head[at],
-                numbers[at],
-                delay[at],
-                outcomes,
-            )
-        for position in np.flatnonzero(~plain).tolist():
-            self._join_one(
-                group[position],
-                found[position],
-                float(head["time"][position]),
-                float(delay[position]),
-                float(numbers[position]),
-                bool(in_time[position]),
-                outcomes,
-            )
+            some = [rows[place] for place in picked]
+            self._join_first(arrivals.pick(picked), some, head[at], numbers[at], delay[at], outcomes)
+        back, new = _Singles(), _Singles()
+        for place in np.flatnonzero(~plain).tolist():
+            row, when, label = rows[place], float(head["time"][place]), float(numbers[place])
+            if in_time[place]:
+                self._join_one(arrivals, place, row, when, float(delay[place]), label, outcomes, back, new)
+            else:
+                self._out_of_time(arrivals, place, row, when, float(delay[place]), label, outcomes)
+        outcomes.blocks += [*back.blocks(-1), *new.blocks(1)]
 
     def _join_first(
         self,
-        group: Sequence[Arrival],
-        names: Sequence[str],
-        found: Sequence[bytes],
+        arrivals: Arrivals,
+        rows: Sequence[bytes],
         head: npt.NDArray[Any],
-        numbers: npt.NDArray[np.float64],
-        delay: npt.NDArray[np.float64],
+        numbers: Floats,
+        delay: Floats,
         outcomes: Outcomes,
     ) -> None:
         """The usual case at once: labels in time, each the first of its request."""
-        fields = [name.encode() for name in names]
+        fields = [name.encode() for name in arrivals.ids]
         ages = age_bins(delay)
-        seen = [arrival.visible for arrival in group]
         values = None
-        if any(arrival.values for arrival in group):
-            values = [
-                self._kept(combination, arrival.values)
-                for combination, arrival in zip(head["combination"].tolist(), group, strict=True)
-            ]
-        self.rows.put_many(names, fields, join_pending(found, numbers, ages, seen, values), head["time"], new=False)
-        outcomes.rows += found
-        outcomes.labels += numbers.tolist()
-        outcomes.signs += [1] * len(found)
-        outcomes.visible += seen
-        outcomes.values += [arrival.values for arrival in group]
-        outcomes.delays += delay.tolist()
-        outcomes.ages += ages.tolist()
+        if any(arrivals.values):
+            pairs = zip(head["combination"].tolist(), arrivals.values, strict=True)
+            values = [self._kept(combination, given) for combination, given in pairs]
+        joined = join_pending(rows, numbers, ages, arrivals.visible, values)
+        self.rows.put_many(arrivals.ids, fields, joined, head["time"], new=False)
+        outcomes.blocks.append(Block(rows, head, numbers, arrivals.visible, arrivals.values, delay, ages, 1))
 
     def _kept(self, combination: int, given: Mapping[str, float] | None) -> tuple[float, ...]:
-        """The values that are kept with a row, in the order of their names; nothing where the label states none of them."""
+        """The values that are kept with a row, in the order of their names; nothing where its labels state none of them."""
         names = self.business_of(combination)
         if not given or not any(name in given for name in names):
             return ()
         return tuple(given.get(name, math.nan) for name in names)
 
-    def _told(self, row: bytes, combination: int) -> dict[str, float]:
+    def _told(self, row: bytes, names: Sequence[str]) -> dict[str, float]:
         """The business values that a joined row's labels have stated. None of them counts if other names are kept by now."""
-        kept, names = values_of(row), self.business_of(combination)
+        kept = values_of(row)
         if len(kept) != len(names):
             return {}
         return {name: value for name, value in zip(names, kept, strict=True) if not math.isnan(value)}
 
     def _join_one(
-        self, arrival: Arrival, row: bytes, when: float, delay: float, label: float, usable: bool, outcomes: Outcomes
+        self,
+        arrivals: Arrivals,
+        at: int,
+        row: bytes,
+        when: float,
+        delay: float,
+        label: float,
+        outcomes: Outcomes,
+        back: _Singles,
+        new: _Singles,
     ) -> None:
-        if not usable:
-            self._out_of_time(arrival, row, when, delay, label, outcomes)
-            return
+        visible = float(arrivals.visible[at])
         if row[0] == JOINED:
-            self._correct(arrival, row, when, label, outcomes)
+            self._correct(arrivals, at, row, when, label, outcomes, back, new)
             return
         if row[1] & LATE_SEEN:
-            outcomes.events.append(("late", row, arrival.visible, -1))
+            outcomes.events.append(("late", row, visible, -1))
         age = int(age_bins(np.array([delay]))[0])
-        kept = self._kept(_combination(row), arrival.values)
-        self.rows.put(arrival.request_id, join_row(row, label, age, arrival.visible, kept), when)
-        _count(outcomes, row, label, 1, arrival.visible, arrival.values, delay, age)
+        kept = self._kept(_combination(row), arrivals.values[at])
+        self.rows.put(arrivals.ids[at], join_row(row, label, age, visible, kept), when)
+        new.add(row, label, visible, arrivals.values[at], age, delay)
 
-    def _correct(self, arrival: Arrival, row: bytes, when: float, label: float, outcomes: Outcomes) -> None:
+    def _correct(
+        self,
+        arrivals: Arrivals,
+        at: int,
+        row: bytes,
+        when: float,
+        label: float,
+        outcomes: Outcomes,
+        back: _Singles,
+        new: _Singles,
+    ) -> None:
         """A further label in time: it replaces the last one, and those of its business values that it states."""
-        old, age, seen = label_of(row), age_of(row), seen_of(row)
-        combination = _combination(row)
-        before = self._told(row, combination)
+        old, age, seen, combination = label_of(row), age_of(row), seen_of(row), _combination(row)
         names = self.business_of(combination)
-        values = before | {name: value for name, value in (arrival.values or {}).items() if name in names}
+        before = self._told(row, names)
+        values = before | {name: value for name, value in (arrivals.values[at] or {}).items() if name in names}
+        revised = bool(row[1] & REVISED)
         if old == label:
             outcomes.repeated += 1
             if values == before:
                 return
-        elif not row[1] & REVISED:
-            outcomes.events.append(("revised", row, arrival.visible, 1))
-        revised = old != label or bool(row[1] & REVISED)
+        elif not revised:
+            outcomes.events.append(("revised", row, float(arrivals.visible[at]), 1))
+            revised = True
         kept = self._kept(combination, values)
-        self.rows.put(arrival.request_id, join_row(row, label, age, seen, kept, revised=revised), when)
-        _count(outcomes, row, old, -1, seen, before, NO_DELAY, age)
-        _count(outcomes, row, label, 1, seen, values, NO_DELAY, age)
+        self.rows.put(arrivals.ids[at], join_row(row, label, age, seen, kept, revised=revised), when)
+        back.add(row, old, seen, before, age)
+        new.add(row, label, seen, values, age)
 
     def _out_of_time(
-        self, arrival: Arrival, row: bytes, when: float, delay: float, label: float, outcomes: Outcomes
+        self, arrivals: Arrivals, at: int, row: bytes, when: float, delay: float, label: float, outcomes: Outcomes
     ) -> None:
+        visible = float(arrivals.visible[at])
         if not np.isfinite(label):
-            outcomes.events.append(("label_unusable", row, arrival.visible, 1))
-            if arrival.origin >= 0:
-                outcomes.unusable.append(arrival.origin)
+            outcomes.events.append(("label_unusable", row, visible, 1))
+            if arrivals.origins[at] >= 0:
+                outcomes.unusable.append(int(arrivals.origins[at]))
         elif delay > self.delay_window_s:
             outcomes.late_labels += 1
             if row[0] == PENDING and not row[1] & LATE_SEEN:
-                outcomes.events.append(("late", row, arrival.visible, 1))
-                self.rows.put(arrival.request_id, flag_row(row, LATE_SEEN), when)
+                outcomes.events.append(("late", row, visible, 1))
+                self.rows.put(arrivals.ids[at], flag_row(row, LATE_SEEN), when)
         elif not row[1] & TOO_EARLY_SEEN:
-            outcomes.events.append(("too_early", row, arrival.visible, 1))
-            self.rows.put(arrival.request_id, flag_row(row, TOO_EARLY_SEEN), when)
+            outcomes.events.append(("too_early", row, visible, 1))
+            self.rows.put(arrivals.ids[at], flag_row(row, TOO_EARLY_SEEN), when)
 
 
 def _combination(row: bytes) -> int:
     return int(headers([row])["combination"][0])
-
-
-def _count(
-    outcomes: Outcomes,
-    row: bytes,
-    label: float,
-    sign: int,
-    visible: float,
-    values: dict[str, float] | None,
-    delay: float,
-    age: int,
-) -> None:
-    outcomes.rows.append(row)
-    outcomes.labels.append(label)
-    outcomes.signs.append(sign)
-    outcomes.visible.append(visible)
-    outcomes.values.append(values)
-    outcomes.delays.append(delay)
-    outcomes.ages.append(age)

@@ -181,6 +181,11 @@ class Judge:
         if gone:
             effects.removes[BLOCKS_TABLE] = gone
 
+    def forget_rows(self) -> None:
+        """Nothing changed since the last call, as far as rows go: a backtest stores none."""
+        for judge in self.models.values():
+            judge.forget_rows()
+
     # -- the core --------------------------------------------------------------------------------------------------------------
 
     def take(self, digest: Digest) -> None:

@@ -66,13 +66,21 @@ def pack_predictions(
     header["kind"], header["mapping"], header["combination"] = PENDING, mapping, combinations
     header["time"], header["score"], header["predicted"] = times, scores, predicted
     packed["tail"] = tail
-    data, size = packed.tobytes(), packed.dtype.itemsize
-    return [data[at : at + size] for at in range(0, n * size, size)]
+    return _cut(packed.tobytes(), packed.dtype.itemsize)
 
 
 def headers(rows: Sequence[bytes]) -> npt.NDArray[Any]:
     """The headers of rows as one structured array."""
+    sizes = set(map(len, rows))
+    if len(sizes) == 1:
+        return _matrix(rows, sizes.pop())["header"]
     return np.frombuffer(b"".join([row[:HEADER_BYTES] for row in rows]), dtype=HEADER)
+
+
+def _matrix(rows: Sequence[bytes], size: int) -> npt.NDArray[Any]:
+    """Rows of one size as a structured array: `header` and `tail`."""
+    kind = np.dtype([("header", HEADER), ("tail", "u1", (size - HEADER_BYTES,))])
+    return np.frombuffer(b"".join(rows), dtype=kind)
 
 
 def tail_bytes(row: bytes) -> int:
@@ -93,37 +101,36 @@ def join_row(
 ) -> bytes:
     """The joined form of a pending or joined row. `age` is the bin of the first label's delay, -1 for none; `seen` the watermark then."""
     flags = row[FLAGS_AT] & ~LATE_SEEN | (REVISED if revised else 0)
-    kept = row[2 : len(row) - tail_bytes(row)]
-    return bytes((JOINED, flags)) + kept + _pack_tails(np.array([label]), np.array([age]), [seen], [values])[0]
+    kept = row[2 : len(row) - tail_bytes(row)] + np.array(values, dtype="<f8").tobytes()
+    tail = np.array([(len(values), age if age >= 0 else NO_AGE, seen, label)], dtype=TAIL)
+    return bytes((JOINED, flags)) + kept + tail.tobytes()
 
 
 def join_pending(
     rows: Sequence[bytes],
     labels: npt.NDArray[np.float64],
     ages: npt.NDArray[np.int64],
-    seen: Sequence[float],
+    seen: npt.NDArray[np.float64],
     values: Sequence[Sequence[float]] | None = None,
 ) -> list[bytes]:
     """`join_row` of pending rows without flags."""
-    kind = bytes((JOINED, 0))
-    return [kind + row[2:] + tail for row, tail in zip(rows, _pack_tails(labels, ages, seen, values), strict=True)]
+    sizes = set(map(len, rows))
+    if len(sizes) > 1 or values is not None:
+        each = zip(rows, labels.tolist(), ages.tolist(), seen.tolist(), values or [()] * len(rows), strict=True)
+        return [join_row(*columns) for columns in each]
+    old = sizes.pop()
+    size = old + TAIL_BYTES
+    tails = np.zeros(len(rows), dtype=TAIL)
+    tails["age"], tails["seen"], tails["label"] = np.where(ages < 0, NO_AGE, ages), seen, labels
+    joined = np.empty((len(rows), size), dtype=np.uint8)
+    joined[:, :old] = np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(rows), old)
+    joined[:, KIND_AT], joined[:, FLAGS_AT] = JOINED, 0
+    joined[:, old:] = tails.view(np.uint8).reshape(len(rows), TAIL_BYTES)
+    return _cut(joined.tobytes(), size)
 
 
-def _pack_tails(
-    labels: npt.NDArray[np.float64],
-    ages: npt.NDArray[np.int64],
-    seen: Sequence[float],
-    values: Sequence[Sequence[float]] | None,
-) -> list[bytes]:
-    tails = np.zeros(len(labels), dtype=TAIL)
-    tails["label"], tails["age"], tails["seen"] = labels, np.where(ages < 0, NO_AGE, ages), seen
-    if values is not None and any(values):
-        tails["values"] = [len(given) for given in values]
-    data = tails.tobytes()
-    packed = [data[at : at + TAIL_BYTES] for at in range(0, len(data), TAIL_BYTES)]
-    if values is None or not any(values):
-        return packed
-    return [np.array(given, dtype="<f8").tobytes() + tail for given, tail in zip(values, packed, strict=True)]
+def _cut(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
 
 
 def flag_row(row: bytes, flag: int) -> bytes:
@@ -147,7 +154,7 @@ def seen_of(row: bytes) -> float:
 
 
 def values_of(row: bytes) -> tuple[float, ...]:
-    """The business values that a joined row's label stated, in the model's order; NaN for one that it left out."""
+    """The business values that a joined row's labels stated, in the model's order; NaN for one that they left out."""
     end = len(row) - TAIL_BYTES
     given: list[float] = np.frombuffer(row[end - VALUE_BYTES * row[end] : end], dtype="<f8").tolist()
     return tuple(given)

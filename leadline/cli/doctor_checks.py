@@ -68,6 +68,8 @@ def references(config: Config) -> Iterator[Finding]:
                 positive_label=model.positive_label,
                 threshold=model.threshold,
                 business=model.business,
+                probes=model.probes,
+                resources=model.resources,
             )
         except (BadReference, OSError) as error:
             yield Finding(
