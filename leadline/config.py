@@ -45,8 +45,28 @@ class Security(Part):
     key_location: Path | None = None
     key_password: SecretStr | None = None
 
+    @model_validator(mode="after")
+    def _whole(self) -> Security:
+        """Half a login is no login: librdkafka would try Kerberos, or none at all."""
+        login = {"mechanism": self.mechanism, "username": self.username, "password": self.password}
+        if self.protocol.startswith("SASL"):
+            if missing := [name for name, value in login.items() if value is None]:
+                raise ValueError(f"{self.protocol} needs {', '.join(missing)}")
+        elif given := [name for name, value in login.items() if value is not None]:
+            raise ValueError(f"{', '.join(given)} given, but protocol is {self.protocol}; set protocol: SASL_SSL")
+        return self
+
+    def located(self, base: Path) -> Security:
+        """With files relative to a folder, the configuration's own."""
+        paths = ("ca_location", "certificate_location", "key_location")
+        return self.model_copy(update={name: base / path for name in paths if (path := getattr(self, name))})
+
     def librdkafka(self) -> dict[str, Any]:
-        """The same as configuration of librdkafka; holds secrets, so never log it."""
+        """The same as configuration of librdkafka; holds secrets, so never log it. `ConfigError` for a file that cannot be read."""
+        for name in ("ca_location", "certificate_location", "key_location"):
+            path = getattr(self, name)
+            if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
+                raise ConfigError(f"kafka.security.{name}: {path} is no file that can be read; name a PEM file")
         values: dict[str, Any] = {
             "security.protocol": self.protocol,
             "sasl.mechanism": self.mechanism,
@@ -57,7 +77,9 @@ class Security(Part):
             "ssl.key.location": str(self.key_location) if self.key_location else None,
             "ssl.key.password": self.key_password.get_secret_value() if self.key_password else None,
         }
-        return {name: value for name, value in values.items() if value is not None and value != "PLAINTEXT"}
+        if self.protocol == "PLAINTEXT":
+            return {}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class Kafka(Part):
@@ -317,4 +339,5 @@ def load_config(path: Path | None) -> Config:
         name: model.model_copy(update={"reference": base / model.reference}) if model.reference else model
         for name, model in config.models.items()
     }
-    return config.model_copy(update={"models": models})
+    kafka = config.kafka.model_copy(update={"security": config.kafka.security.located(base)})
+    return config.model_copy(update={"models": models, "kafka": kafka})
