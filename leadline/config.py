@@ -136,7 +136,13 @@ class Panes(Part):
     longest_span: Duration = Field(default=2 * 86400.0, description="how far back a rule looks")
     max_segment_values: int = Field(default=30, ge=1, description="per model; the rest is pooled as `other`")
     sample_per_second: float = Field(
-        default=200.0, gt=0, description="values a second and stream for the sequential detectors"
+        default=200.0, gt=0, description="scores, and losses, a second and model for the sequential detectors"
+    )
+    feature_sample_per_second: float = Field(
+        default=20.0, gt=0, description="rows a second and model whose features go to the sequential detectors"
+    )
+    feature_values_per_second: float = Field(
+        default=1000.0, gt=0, description="the same in values: a model with more features samples fewer rows"
     )
     silence_after: Duration | None = Field(
         default=900.0,
@@ -188,7 +194,23 @@ class Rules(Part):
     label_rate: Limits = Limits(warn=0.1, critical=0.2)
     realised_minus_estimated: Limits = Limits(warn=0.05, critical=0.1)
     schema_rate: Limits = Limits(warn=0.01, critical=0.05)
-    adwin: bool = True
+    adwin: bool = Field(
+        default=True,
+        description="ADWIN on score, features and loss; a change of the score opens an incident, the others are evidence",
+    )
+    sequential: bool = Field(
+        default=True,
+        description="e-detectors on score, features and loss, e-BH over the features: alarms within the false-alarm budget",
+    )
+    edetector: Limits = Field(
+        default=Limits(warn=0.5, critical=1.0),
+        description="distance of the mean from the reference's, in its standard deviations, that e-detectors of score and features report",
+    )
+    page_hinkley: float | None = Field(
+        default=None,
+        gt=0,
+        description="threshold of a Page-Hinkley test on every stream, in standard deviations; null: none. It has no false-alarm budget",
+    )
     disabled: tuple[str, ...] = ()
 
 

@@ -157,6 +157,11 @@ class Reference:
             digest.update(repr(segment).encode() + self.cells[segment].tobytes())
         self.fingerprint = digest.hexdigest()[:16]
 
+    @cached_property
+    def ranged_features(self) -> tuple[int, ...]:
+        """Places of the numeric features that are not constant."""
+        return tuple(at for at, one in enumerate(self.features) if one.kind == "numeric" and one.high > one.low)
+
     @property
     def rows(self) -> int:
         """Rows the baseline was counted on."""
