@@ -24,6 +24,8 @@ NAMES = {
     "output_collapse": "answers collapsed to one value",
     "latency_over_slo": "latency over its SLO",
     "adwin": "mean changed",
+    "edetector": "mean moved away from training",
+    "page_hinkley": "mean moved away from training",
     "auc": "AUC dropped",
     "accuracy": "accuracy dropped",
     "false_negative_rate": "false negatives rose",
@@ -31,6 +33,24 @@ NAMES = {
     "ece": "calibration is off",
     "mae": "error grew",
     "realised_minus_estimated": "outcomes differ from what these scores promised",
+    "precision": "precision dropped",
+    "recall": "recall dropped",
+    "f1": "F1 dropped",
+    "average_precision": "average precision dropped",
+    "log_loss": "log loss rose",
+    "brier": "Brier score rose",
+    "macro_f1": "macro F1 dropped",
+    "rmse": "root mean square error grew",
+    "bias": "errors lean to one side",
+    "r2": "R2 dropped",
+    "business_lift": "business value moved",
+    "business_lift_control": "business value differs from the control group's",
+    "demographic_parity_difference": "groups are selected at different rates",
+    "true_positive_rate_difference": "groups differ in true positive rate",
+    "false_positive_rate_difference": "groups differ in false positive rate",
+    "calibration_difference": "scores mean different things for different groups",
+    "label_definition": "definition of the label changed",
+    "label_coverage": "labels stopped coming",
 }
 ADVICE = {
     "absent_rate": "Look for a renamed or dropped column in the feature pipeline's last release.",
@@ -44,6 +64,8 @@ ADVICE = {
     "output_collapse": "The model answers almost the same for everyone: check its inputs and the loaded artefact.",
     "latency_over_slo": "Look at the service: saturation, a larger model, a slow feature store.",
     "adwin": "The score changed against its own recent past: look for a release or a new population.",
+    "edetector": "Single values say so, one after another: look at the subject's recent values and at the last release.",
+    "page_hinkley": "Single values say so, without a false-alarm guarantee: look at the subject's recent values.",
     "auc": "Where no data signal stands beside this, the relation of inputs and outcome changed: consider retraining.",
     "accuracy": "Compare the confusion counts with the reference's; consider rolling back the last change.",
     "false_negative_rate": "Positives are missed: consider a lower threshold until the cause is known.",
@@ -51,6 +73,18 @@ ADVICE = {
     "ece": "Scores no longer mean probabilities: recalibrate, after the cause is known.",
     "mae": "Errors grew against training: look for drift in the inputs first.",
     "realised_minus_estimated": "The same scores now come with other outcomes: the concept drifted, or the label changed its meaning.",
+    "precision": "More of what is flagged is harmless: raise the threshold until the cause is known.",
+    "recall": "Positives are missed: consider a lower threshold until the cause is known.",
+    "average_precision": "The ranking among the likely positives got worse, at the same share of positives: look at the inputs first.",
+    "log_loss": "Look for confident mistakes: a few of them weigh as much as a thousand ordinary rows.",
+    "macro_f1": "Compare precision and recall of each class: one class often explains it.",
+    "rmse": "Look for single large errors first, then for drift in the inputs.",
+    "bias": "Errors lean to one side: look for a unit or a level that changed, then recalibrate.",
+    "r2": "Look whether errors grew or the labels only spread less.",
+    "business_lift": "Against the reference the calendar counts too: compare with a control group where there is one.",
+    "business_lift_control": "Same time, same traffic: the treatment itself is the first suspect.",
+    "label_definition": "Labels name a new version of their definition: compare only figures of one version, or build a new reference.",
+    "label_coverage": "Look at the producer of labels: figures of outcomes rest on fewer rows than they should.",
 }
 CHANGE_WINDOW_S = 86_400.0
 
@@ -116,7 +150,7 @@ def scope_of(where: Where, share: float | None) -> Scope:
 def title_of(incident: Incident) -> str:
     """One line: model, what, where."""
     words = NAMES.get(incident.signal, incident.signal)
-    subject = f"{incident.subject}: " if incident.subject and incident.signal not in ("auc", "accuracy") else ""
+    subject = f"{incident.subject}: " if incident.subject else ""
     scope = str(scope_of(incident.where, None))
     return f"{incident.model_id}: {subject}{words} ({scope})"
 

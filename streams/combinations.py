@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import repeat
 from operator import itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -171,16 +172,14 @@ def _keys(
 ) -> list[tuple[object, ...]]:
     """One key a row; rows with the same model, version, stage and segments in the same order have the same."""
     first = segments[0]
-    if first and len(first) > 1:
+    if first and len(first) > 1 and all(segments):
         # One C call a row where all rows have the names of the first and no other.
         names = tuple(first)
-        try:
-            values = list(map(itemgetter(*names), segments))
-        except (KeyError, TypeError):
-            pass
-        else:
-            if set(map(len, segments)) == {len(names)}:
-                return list(zip(repeat((model_id, names)), versions, stages, values))
+        parts_of = cast(Sequence[dict[str, str]], segments)
+        if set(map(len, parts_of)) == {len(names)}:
+            with suppress(KeyError):
+                values = list(map(itemgetter(*names), parts_of))
+                return list(zip(repeat((model_id, names)), versions, stages, values, strict=False))
     return [
         (model_id, version, stage, *parts, *parts.values()) if parts else (model_id, version, stage)
         for version, stage, parts in zip(versions, stages, segments, strict=True)

@@ -26,6 +26,8 @@ SPECIFIC = {
     "out_of_distribution_rate": 6,
     "output_collapse": 2,
     "adwin": 5,
+    "edetector": 5,
+    "page_hinkley": 6,
     "latency_over_slo": 6,
     "auc": 2,
     "realised_minus_estimated": 3,
@@ -34,8 +36,28 @@ SPECIFIC = {
     "accuracy": 3,
     "ece": 6,
     "mae": 2,
+    "precision": 4,
+    "recall": 5,
+    "f1": 5,
+    "average_precision": 4,
+    "log_loss": 6,
+    "brier": 6,
+    "macro_f1": 4,
+    "rmse": 3,
+    "bias": 3,
+    "r2": 5,
+    "business_lift": 7,
+    "business_lift_control": 7,
+    "demographic_parity_difference": 7,
+    "true_positive_rate_difference": 7,
+    "false_positive_rate_difference": 7,
+    "calibration_difference": 8,
+    "label_definition": 0,
+    "label_coverage": 0,
 }
 MAX_EVIDENCE = 60
+SEQUENTIAL = frozenset({"adwin", "edetector", "page_hinkley"})
+"""Signals of single values: no span of counts shows them again."""
 
 Life = Literal["open", "worse", "better", "resolved"]
 
@@ -57,6 +79,8 @@ class Firing(NamedTuple):
     end: float
     look: tuple[int, int, int] = (0, 1, 0)
     """(level, blocks, last block) of the span: the same span of another cell is found by it."""
+    opens: bool = True
+    """Whether it may open an incident: else it is evidence of those that others opened."""
 
     @property
     def key(self) -> tuple[Where, str, str | None]:

@@ -24,7 +24,7 @@ from streams.incidents import Firing, Incident, Where
 from streams.learning import learn
 from streams.reference_book import ReferenceBook
 from streams.references import bare
-from streams.sequential import Sequential, SequentialState
+from streams.sequential import Sequential
 from streams.spans import BLOCKS, Spans
 
 MONTH_S = 30 * 86_400.0
@@ -38,7 +38,6 @@ class Saved(msgspec.Struct):
     versions: list[str] = []
     serving: list[str] = []
     lives: LivesState = msgspec.field(default_factory=LivesState)
-    sequential: SequentialState = msgspec.field(default_factory=SequentialState)
     cohorts: dict[int, tuple[int, int, int]] = {}
     learning: list[LearningRow] = []
     schema_seen: dict[str, dict[str, int]] = {}
@@ -59,7 +58,7 @@ class ModelJudge:
         self.evaluator = self._evaluator()
         self.cells: dict[Where, Spans] = {}
         self.lives = IncidentLives(model_id, self.cells, self.evaluator, self.pane_s, config.join.delay_window)
-        self.sequential = Sequential(self.evaluator, config.panes.sample_per_second)
+        self.sequential = Sequential(self.evaluator, config.panes)
         self.days = Cohorts(self.reference.layout.size)
         self.arrivals = Cohorts(self.reference.layout.size)
         self.versions: list[str] = []
@@ -287,18 +286,23 @@ class ModelJudge:
             self.versions,
             self.serving,
             self.lives.save(),
-            self.sequential.save(),
             {start: (rows, joined, late) for start, (rows, joined, late) in self.cohorts.items()},
             self.learning,
             self.schema_seen,
             self.reference.layout.sections,
         )
 
-    def restore(self, saved: Saved, blocks: dict[Where, dict[str, bytes]], days: dict[Where, dict[str, bytes]]) -> None:
+    def restore(
+        self,
+        saved: Saved,
+        blocks: dict[Where, dict[str, bytes]],
+        days: dict[Where, dict[str, bytes]],
+        sequential: dict[str, bytes],
+    ) -> None:
         """Takes back what `save` and the rows held. Blocks over edges that the reference no longer has are dropped."""
         self.closed, self.versions, self.serving = saved.closed, saved.versions, saved.serving
         self.lives.restore(saved.lives)
-        self.sequential.restore(saved.sequential, saved.layout == self.mapping)
+        self.sequential.restore(sequential, saved.layout == self.mapping)
         self.cohorts = {start: list(counts) for start, counts in saved.cohorts.items()}
         self.learning, self.schema_seen = saved.learning, saved.schema_seen
         for where, rows in days.items():

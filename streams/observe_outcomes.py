@@ -16,6 +16,7 @@ from streams.observation import Batch
 from streams.partition_state import PartitionState
 from streams.reference_files import read_labels
 from streams.rows import class_scores, headers
+from streams.samples import sample_losses
 from streams.tally_outcomes import JoinedRows, tally_business, tally_delays, tally_outcomes
 
 
@@ -180,6 +181,17 @@ class OutcomeSide:
         if len(fresh):
             gather.tally.one("joined", rows[fresh])
             gather.add_cohorts(times[fresh], block.visible[fresh], 1)
+            sample_losses(
+                gather,
+                self.state.sampler(reference, gather.model_id, "loss"),
+                self.state.combinations,
+                np.column_stack([times[fresh], score[fresh]]),
+                predicted[fresh],
+                block.labels[fresh],
+                block.visible[fresh],
+                panes[fresh],
+                combinations[fresh],
+            )
         tally_delays(gather.tally, rows[fresh], delays[fresh])
 
 

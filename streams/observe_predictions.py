@@ -18,7 +18,7 @@ from streams.observe_outcomes import OutcomeSide
 from streams.optional_fields import count_schema, tally_optional
 from streams.partition_state import PartitionState
 from streams.rows import EARLY, WaitingLabel, pack_predictions, unpack_waiting
-from streams.score_samples import sample_scores
+from streams.samples import sample_predictions
 from streams.stage import Record
 from streams.tally_predictions import tally_joint, tally_predictions
 
@@ -145,12 +145,15 @@ class PredictionSide:
         count_schema(gather.schema_seen, events)
         ids = given.column("request_id")
         fields = [name.encode() for name in ids]
-        sample_scores(
+        sample_predictions(
             gather,
-            self.state.sampler(model_id),
+            (
+                self.state.sampler(reference, model_id, "score"),
+                self.state.sampler(reference, model_id, "features"),
+            ),
             self.state.combinations,
             fields,
-            columns.score,
+            columns,
             times,
             panes,
             combinations,

@@ -172,6 +172,11 @@ class Reference:
             return 0.0
         return float(self.score.bins.edges[len(self.score.bins.edges) // 2])
 
+    @cached_property
+    def ranged_features(self) -> tuple[int, ...]:
+        """Places of the numeric features that are not constant."""
+        return tuple(at for at, one in enumerate(self.features) if one.kind == "numeric" and one.high > one.low)
+
     @property
     def rows(self) -> int:
         """Rows the baseline was counted on."""
