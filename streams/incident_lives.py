@@ -323,10 +323,8 @@ class IncidentLives:
         vector, start = recent
         # As the rules do: a span of length L is looked at every L/8.
         incident.next_check = max(incident.next_check, end + (end - start) // BLOCKS)
-        still = any(
-            finding.key == row.finding.key for finding in self.quiet_evaluator.findings(vector, base, QUIET_ALPHA)
-        )
-        return None if still else start
+        still = self.quiet_evaluator.first(vector, base, QUIET_ALPHA, row.finding)
+        return start if still is None else None
 
     def _resolve(self, incident: Incident, when: float, clean_from: int) -> None:
         incident.resolved_at = when

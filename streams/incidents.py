@@ -120,7 +120,12 @@ class Incident(msgspec.Struct):
     peak: Literal["warn", "critical"] = "warn"
 
     def holds(self, key: tuple[Where, str, str | None]) -> EvidenceRow | None:
-        return next((row for row in self.evidence if row.key == key), None)
+        where, signal, subject = key
+        for row in self.evidence:
+            finding = row.finding
+            if finding.subject == subject and finding.signal == signal and row.where == where:
+                return row
+        return None
 
 
 def incident_id(model_id: str, where: Where, signal: str, subject: str | None, opened_at: float) -> str:

@@ -115,7 +115,7 @@ class OutcomeRules:
     def _calibration(
         self, parts: list[Vector], base: Baseline, alpha: float, log_alpha: float, total: float
     ) -> Iterator[Finding]:
-        rules, layout = self.rules, self.layout
+        rules = self.rules
         rows, scores, positives = parts
         # The ECE itself, short of rounding, against its floor: the rest is worked out for those that pass.
         if float(np.abs(scores - positives).sum()) <= (1 - SLACK) * float(rows.sum()) * calibration_floor(
@@ -124,12 +124,7 @@ class OutcomeRules:
             return
         calibration = expected_calibration_error(rows, scores, positives, alpha)
         excess = float(calibration.debiased)
-        base_parts = [layout.part(base.vector, f"calibration_{name}") for name in ("rows", "scores", "positives")]
-        usual = (
-            max(float(expected_calibration_error(base_parts[0], base_parts[1], base_parts[2], 0.5).debiased), 0.0)
-            if excess >= rules.ece.warn
-            else 0.0
-        )
+        usual = base.ece if excess >= rules.ece.warn else 0.0
         if excess - usual >= rules.ece.warn and float(calibration.ece) > float(calibration.floor) + usual:
             yield found(
                 "ece",
