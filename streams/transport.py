@@ -20,6 +20,7 @@ from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as base
 from faust.types import TP, ConsumerMessage, Message
 
+from leadline.kafka_refusals import RIGHTS
 from streams.chain import Place
 from streams.intake import Fetched, Intake
 
@@ -107,7 +108,7 @@ class ConsumerThread(base.AIOKafkaConsumerThread):
         try:
             self._ensure_consumer()._coordinator.check_errors()
         except REFUSALS as error:
-            raise GroupLost(f"the broker refuses this consumer group: {error}") from error
+            raise GroupLost(f"the broker refuses this consumer group (kafka.group): {error}; {RIGHTS}") from error
         except KafkaError as error:
             if self._ensure_consumer()._coordinator._coordination_task.done():
                 raise GroupLost(f"aiokafka has given the consumer group up: {error}") from error
