@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from leadline.config import Limits, Rules
 from streams.baseline import Baseline
 from streams.evaluate import Evaluator
 from streams.finding import Finding
 from streams.incidents import Firing, Where
 from streams.layout import Vector
+from streams.recovery import scaled
 from streams.spans import Spans
 
 CLEAN_SHARE = 0.25  # a complement with less than this share of the effect is not affected
@@ -24,16 +24,6 @@ LEAST_ROWS, LEAST_PER_CLASS = (
 SOLID_ROWS = (
     20  # the largest effect is taken over cells of at least so many rows: in smaller ones noise alone is larger
 )
-
-
-def scaled(rules: Rules, factor: float) -> Rules:
-    """The same rules with every effect limit times `factor`."""
-    limits = {
-        name: Limits(warn=value.warn * factor, critical=value.critical)
-        for name in Rules.model_fields
-        if isinstance(value := getattr(rules, name), Limits) and name != "output_collapse"
-    }
-    return rules.model_copy(update=limits)
 
 
 class Affected(NamedTuple):
