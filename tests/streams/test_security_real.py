@@ -325,14 +325,17 @@ def test_refusals_of_redis_name_the_part_of_the_address_and_never_the_password(t
         )
         shown = leadline("status", cwd=tmp_path)
         assert shown.returncode == 0, shown.stderr
+        other_user = f"leadline-deliver:{quote(PASSWORDS['leadline-deliver'], safe='')}"
+        with (
+            open_store(f"rediss://{other_user}@{where}?ssl_ca_certs={ca}") as opened,
+            pytest.raises(StoreError, match=r"docs/operations\.md"),
+        ):
+            opened.keys("leadline:*")
         expected = {
             f"rediss://{user}:wr0ng@{where}?ssl_ca_certs={ca}": "look at user and password in redis.url",
             f"rediss://{where}?ssl_ca_certs={ca}": "asks for a user",
-            f"rediss://leadline-deliver:{quote(PASSWORDS['leadline-deliver'], safe='')}@{where}?ssl_ca_certs={ca}": (
-                "docs/operations.md"
-            ),
             f"rediss://{user}:{password}@{where}?ssl_ca_certs={other.certificate}": "ssl_ca_certs in redis.url",
-            f"rediss://{user}:{password}@{where}?ssl_ca_certs=/nowhere.pem": "A file that redis.url names is not there",
+            f"rediss://{user}:{password}@{where}?ssl_ca_certs=/none.pem": "A file that redis.url names is not there",
             f"rediss://{user}:{password}@{where}?ssl_ca_cert={ca}": "after the question mark",
             f"redis://{user}:{password}@{where}": "redis.url begins with rediss://",
             f"rediss://{user}:{password}@{where}?socket_timeout=soon": "after the question mark",
