@@ -28,6 +28,7 @@ from streams.sequential import Sequential
 from streams.spans import BLOCKS, Spans
 
 MONTH_S = 30 * 86_400.0
+SPANS_SHARE = 0.5  # of the false-alarm budget; the other half is for single values (`stream_detectors.py`)
 
 
 class Saved(msgspec.Struct):
@@ -231,9 +232,9 @@ class ModelJudge:
 
     @property
     def alpha(self) -> float:
-        """The false-alarm budget divided by the number of looks of a month: cells x tests x independent spans."""
+        """The spans' half of the false-alarm budget divided by the number of looks of a month: cells x tests x independent spans."""
         looks = 2.0 * MONTH_S / self.pane_s
-        return self.rules.false_alarms_per_month / (max(len(self.cells), 1) * self.evaluator.tests * looks)
+        return SPANS_SHARE * self.rules.false_alarms_per_month / (max(len(self.cells), 1) * self.evaluator.tests * looks)
 
     def due(self, pane: int) -> bool:
         """Whether `advance` would judge anything."""
