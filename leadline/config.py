@@ -190,6 +190,11 @@ class Rules(Part):
         default=None,
         description="how long an incident must be quiet before it resolves; default: as soon as enough clean rows show it",
     )
+    gone_after: Duration | None = Field(
+        default=86_400.0,
+        gt=0,
+        description="an incident of a version or segment that has had no row for so long is resolved as `no more traffic`; null: never",
+    )
     psi: Limits = Limits(warn=0.1, critical=0.2)
     score_psi: Limits = Limits(warn=0.1, critical=0.2)
     null_rate: Limits = Limits(warn=0.02, critical=0.05)

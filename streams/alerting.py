@@ -174,7 +174,12 @@ def summary_of(incident: Incident, life: Life, when: float) -> str:
     if incident.share is not None and incident.share < 0.995:
         text.append(f"It holds {incident.share:.0%} of the traffic.")
     if life == "resolved":
-        text.append(f"Back to normal after {format_duration(max(when - incident.onset_at, 0.0))}.")
+        lasted = format_duration(max(when - incident.onset_at, 0.0))
+        text.append(
+            f"Back to normal after {lasted}."
+            if incident.ended == "recovered"
+            else "No row of it has come since: closed because nothing is left to judge, not because it was seen to recover."
+        )
     return " ".join(text)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.auc import auc_from_histograms, hanley_mcneil_se
+from detectors.calibration import expected_calibration_error
 from detectors.cbpe import CalibrationMap, calibration_map
 from detectors.shares import Estimate, lower_limit, upper_limit
 from streams.binary_figures import mean_loss
@@ -45,6 +46,8 @@ class Baseline:
     calibration: CalibrationMap | None
     label_noise: npt.NDArray[np.float64] | None
     """Variance of one label in each bin of the score."""
+    ece: float
+    """Debiased, not below 0; NaN without labels."""
     pooled: PooledPsi
     limits: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     """share signal to (reference share, lower limit, upper limit)."""
@@ -74,7 +77,7 @@ def prepare(reference: Reference, subjects: Subjects, vector: Vector) -> Baselin
     score_mean = layout.one(vector, "score_sum") / score_valid
     score_sd = max(layout.one(vector, "score_squares") / score_valid - score_mean**2, 1e-12) ** 0.5
     positives = negatives = 0.0
-    auc = auc_se = float("nan")
+    auc = auc_se = ece = float("nan")
     calibration = label_noise = None
     shares = {"out_of_distribution_rate": (layout.one(vector, "out_of_distribution"), rows)}
     shares["extra"] = (layout.one(vector, "extra"), rows)
@@ -106,6 +109,9 @@ def prepare(reference: Reference, subjects: Subjects, vector: Vector) -> Baselin
         shares["accuracy"] = (float(np.trace(matrix[:-1, :-1])), float(matrix.sum()))
         for name, rows_of in zip((*reference.classes, OTHER_CLASS), matrix.sum(axis=1).tolist(), strict=True):
             shares[f"label_rate:{name}"] = (rows_of, float(matrix.sum()))
+    if reference.task != "regression":
+        sums = [layout.part(vector, f"calibration_{name}") for name in ("rows", "scores", "positives")]
+        ece = max(float(expected_calibration_error(sums[0], sums[1], sums[2]).debiased), 0.0)
     limits = {
         name: (k / n, float(lower_limit(k, n, LIMIT_ALPHA)), float(upper_limit(k, n, LIMIT_ALPHA)))
         for name, (k, n) in shares.items()
@@ -132,6 +138,7 @@ def prepare(reference: Reference, subjects: Subjects, vector: Vector) -> Baselin
         auc_se=auc_se,
         calibration=calibration,
         label_noise=label_noise,
+        ece=ece,
         pooled=PooledPsi(groups),
         limits=limits,
         losses=_losses(layout, vector) if reference.task != "regression" else {},

@@ -28,6 +28,7 @@ from streams.sequential import Sequential
 from streams.spans import BLOCKS, Spans
 
 MONTH_S = 30 * 86_400.0
+SPANS_SHARE = 0.5  # of the false-alarm budget; the other half is for single values (`stream_detectors.py`)
 
 
 class Saved(msgspec.Struct):
@@ -57,7 +58,9 @@ class ModelJudge:
         self.reference = book.get(model_id)
         self.evaluator = self._evaluator()
         self.cells: dict[Where, Spans] = {}
-        self.lives = IncidentLives(model_id, self.cells, self.evaluator, self.pane_s, config.join.delay_window)
+        self.lives = IncidentLives(
+            model_id, self.cells, self.evaluator, self.pane_s, config.join.delay_window, lambda: self.alpha
+        )
         self.sequential = Sequential(self.evaluator, config.panes)
         self.days = Cohorts(self.reference.layout.size)
         self.arrivals = Cohorts(self.reference.layout.size)
@@ -230,18 +233,21 @@ class ModelJudge:
 
     @property
     def alpha(self) -> float:
-        """The false-alarm budget divided by the number of looks of a month: cells x tests x independent spans."""
+        """The spans' half of the false-alarm budget divided by the number of looks of a month: cells x tests x independent spans."""
         looks = 2.0 * MONTH_S / self.pane_s
-        return self.rules.false_alarms_per_month / (max(len(self.cells), 1) * self.evaluator.tests * looks)
+        return (
+            SPANS_SHARE * self.rules.false_alarms_per_month / (max(len(self.cells), 1) * self.evaluator.tests * looks)
+        )
 
     def due(self, pane: int) -> bool:
         """Whether `advance` would judge anything."""
-        first = self._closings.first()
-        return first is not None and first <= pane
+        first, gone = self._closings.first(), self.lives.next_gone()
+        return (first is not None and first <= pane) or (gone is not None and gone <= pane)
 
     def advance(self, pane: int) -> None:
         """Judges all blocks that end at `pane` or before, in order of time."""
         while (end := self._closings.first()) is not None and end <= pane:
+            self._end_gone(end)
             closing: list[tuple[int, int, Where]] = []
             for level, where in self._closings.take():
                 block = (end >> level) - 1
@@ -251,7 +257,13 @@ class ModelJudge:
                         self._closings.announce(((block >> 1) + 1) << (level + 1), level + 1, where)
             self.closed = max(self.closed, end)
             self._tick(end, closing)
+        self._end_gone(pane)
         self.closed = max(self.closed, pane)
+
+    def _end_gone(self, until: int) -> None:
+        """Each at its own time, whenever it is noticed: a replay says the same."""
+        while (at := self.lives.next_gone()) is not None and at <= until:
+            self.lives.end_gone(at)
 
     def _tick(self, end: int, closing: list[tuple[int, int, Where]]) -> None:
         when = end * self.pane_s

@@ -42,10 +42,7 @@ def calibration_findings(
         return
     calibration = expected_calibration_error(rows, scores, positives, alpha)
     excess = float(calibration.debiased)
-    base_parts = [layout.part(base.vector, f"calibration_{name}") for name in ("rows", "scores", "positives")]
-    if excess < rules.ece.warn or base_parts[0].sum() <= 0:
-        return
-    usual = max(float(expected_calibration_error(base_parts[0], base_parts[1], base_parts[2], 0.5).debiased), 0.0)
+    usual = base.ece
     if excess - usual >= rules.ece.warn and float(calibration.ece) > float(calibration.floor) + usual:
         value, floor = float(calibration.ece), float(calibration.floor)
         yield found("ece", None, "outcome", value, usual, total, rules.ece, floor, math.log(alpha), excess - usual)
