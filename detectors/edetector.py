@@ -100,6 +100,11 @@ class EDetector(SequentialDetector):
         self._start_total: FloatArray = np.zeros(size)
 
     @property
+    def threshold(self) -> float:
+        """-ln(alpha): an alarm lies there."""
+        return self._threshold
+
+    @property
     def log_e(self) -> float:
         """ln M of the mixture: an alarm lies at -ln(alpha). -inf before the first value."""
         return float(np.logaddexp.reduce(self._log_m) - math.log(self._bets.size))
@@ -130,7 +135,7 @@ class EDetector(SequentialDetector):
             taken, alarm = self._block(unit[at : at + _BLOCK])
             at += taken
             if alarm:
-                found.append(self._detection(at - 1))
+                found.append(self.leading(at - 1))
                 self._restart()
         return found
 
@@ -161,7 +166,8 @@ class EDetector(SequentialDetector):
         self._n += x.size
         self._total = float(totals[-1])
 
-    def _detection(self, index: int) -> Detection:
+    def leading(self, index: int = -1) -> Detection:
+        """The change that the evidence so far points to, alarm or not; `index` is put into it."""
         leader = int(self._log_m.argmax())
         start, total = int(self._start[leader]), float(self._start_total[leader])
         onset = self._n - start

@@ -45,8 +45,28 @@ class Security(Part):
     key_location: Path | None = None
     key_password: SecretStr | None = None
 
+    @model_validator(mode="after")
+    def _whole(self) -> Security:
+        """Half a login is no login: librdkafka would try Kerberos, or none at all."""
+        login = {"mechanism": self.mechanism, "username": self.username, "password": self.password}
+        if self.protocol.startswith("SASL"):
+            if missing := [name for name, value in login.items() if value is None]:
+                raise ValueError(f"{self.protocol} needs {', '.join(missing)}")
+        elif given := [name for name, value in login.items() if value is not None]:
+            raise ValueError(f"{', '.join(given)} given, but protocol is {self.protocol}; set protocol: SASL_SSL")
+        return self
+
+    def located(self, base: Path) -> Security:
+        """With files relative to a folder, the configuration's own."""
+        paths = ("ca_location", "certificate_location", "key_location")
+        return self.model_copy(update={name: base / path for name in paths if (path := getattr(self, name))})
+
     def librdkafka(self) -> dict[str, Any]:
-        """The same as configuration of librdkafka; holds secrets, so never log it."""
+        """The same as configuration of librdkafka; holds secrets, so never log it. `ConfigError` for a file that cannot be read."""
+        for name in ("ca_location", "certificate_location", "key_location"):
+            path = getattr(self, name)
+            if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
+                raise ConfigError(f"kafka.security.{name}: {path} is no file that can be read; name a PEM file")
         values: dict[str, Any] = {
             "security.protocol": self.protocol,
             "sasl.mechanism": self.mechanism,
@@ -57,7 +77,9 @@ class Security(Part):
             "ssl.key.location": str(self.key_location) if self.key_location else None,
             "ssl.key.password": self.key_password.get_secret_value() if self.key_password else None,
         }
-        return {name: value for name, value in values.items() if value is not None and value != "PLAINTEXT"}
+        if self.protocol == "PLAINTEXT":
+            return {}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class Kafka(Part):
@@ -114,7 +136,13 @@ class Panes(Part):
     longest_span: Duration = Field(default=2 * 86400.0, description="how far back a rule looks")
     max_segment_values: int = Field(default=30, ge=1, description="per model; the rest is pooled as `other`")
     sample_per_second: float = Field(
-        default=200.0, gt=0, description="values a second and stream for the sequential detectors"
+        default=200.0, gt=0, description="scores, and losses, a second and model for the sequential detectors"
+    )
+    feature_sample_per_second: float = Field(
+        default=20.0, gt=0, description="rows a second and model whose features go to the sequential detectors"
+    )
+    feature_values_per_second: float = Field(
+        default=1000.0, gt=0, description="the same in values: a model with more features samples fewer rows"
     )
     silence_after: Duration | None = Field(
         default=900.0,
@@ -166,7 +194,23 @@ class Rules(Part):
     label_rate: Limits = Limits(warn=0.1, critical=0.2)
     realised_minus_estimated: Limits = Limits(warn=0.05, critical=0.1)
     schema_rate: Limits = Limits(warn=0.01, critical=0.05)
-    adwin: bool = True
+    adwin: bool = Field(
+        default=True,
+        description="ADWIN on score, features and loss; a change of the score opens an incident, the others are evidence",
+    )
+    sequential: bool = Field(
+        default=True,
+        description="e-detectors on score, features and loss, e-BH over the features: alarms within the false-alarm budget",
+    )
+    edetector: Limits = Field(
+        default=Limits(warn=0.5, critical=1.0),
+        description="distance of the mean from the reference's, in its standard deviations, that e-detectors of score and features report",
+    )
+    page_hinkley: float | None = Field(
+        default=None,
+        gt=0,
+        description="threshold of a Page-Hinkley test on every stream, in standard deviations; null: none. It has no false-alarm budget",
+    )
     disabled: tuple[str, ...] = ()
 
 
@@ -187,6 +231,12 @@ class Model(Part):
     learn_rows: int = Field(default=2000, ge=100, description="without a reference, the first rows become the baseline")
     latency_slo_ms: float | None = Field(default=None, gt=0)
     business: tuple[str, ...] = Field(default=(), description="names of the label's business values to keep")
+    probes: tuple[str, ...] = Field(
+        default=(), max_length=200, description="layers of the network whose `probes` are kept, beside the reference's"
+    )
+    resources: tuple[str, ...] = Field(
+        default=(), max_length=50, description="names of the `resources` that are kept, beside the reference's"
+    )
     rules: dict[str, Any] = Field(default_factory=dict, description="overrides of `rules:` for this model")
 
 
@@ -311,4 +361,5 @@ def load_config(path: Path | None) -> Config:
         name: model.model_copy(update={"reference": base / model.reference}) if model.reference else model
         for name, model in config.models.items()
     }
-    return config.model_copy(update={"models": models})
+    kafka = config.kafka.model_copy(update={"security": config.kafka.security.located(base)})
+    return config.model_copy(update={"models": models, "kafka": kafka})

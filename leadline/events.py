@@ -114,14 +114,18 @@ class DigestCell(msgspec.Struct, frozen=True):
 
 
 class DigestSample(msgspec.Struct, frozen=True):
-    """Single values for the sequential detectors of one stream, in order of arrival, scaled to [0, 65535] over the reference's range."""
+    """Single values for the sequential detectors, in order of arrival: the score, all numeric features, or the loss of joined rows.
+
+    `values` holds one list for each stream of the kind, as long as `times`: levels 0..65535 over the reference's range, -1 for none.
+    `order` are hashes that break ties of time.
+    """
 
     version: str
     stage: str
-    stream: str
+    kind: Literal["score", "features", "loss"]
     times: list[float]
     order: list[int]
-    values: list[int]
+    values: list[list[int]]
 
 
 class LearningRow(msgspec.Struct, frozen=True):

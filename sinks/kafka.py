@@ -12,6 +12,7 @@ from typing import Any, Literal
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from pydantic import Field, SecretStr
 
+from leadline.kafka_refusals import explained, final, named
 from sinks.base import Settings
 from sinks.progress import Progress, Ticket
 from sinks.secrets import Secret
@@ -84,6 +85,7 @@ class AlertReader:
         self._rebalanced = False
         self._paused = False
         self._said: dict[int, float] = {}
+        self._ever_assigned = False
         self._topic = settings.topic
         properties = {
             "auto.offset.reset": "earliest",
@@ -97,7 +99,10 @@ class AlertReader:
             "enable.auto.offset.store": False,  # only what is delivered may be committed
             "error_cb": self._complain,
         }
-        self._consumer = Consumer(properties, logger=log)
+        try:
+            self._consumer = Consumer(properties, logger=log)
+        except KafkaException as error:
+            raise DeliverError(f"no Kafka client can be made: {named(error.args[0].str())}") from error
         self._consumer.subscribe(
             [settings.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
         )
@@ -158,17 +163,19 @@ class AlertReader:
         self._consumer.close()
 
     def _complain(self, error: KafkaError) -> None:
-        if error.fatal():
-            raise DeliverError(f"Kafka: {error.str()}")
+        # Refused before it ever worked, somebody has to change something; refused later, it may be a password's rotation.
+        if error.fatal() or (final(error) and not self._ever_assigned):
+            raise DeliverError(f"Kafka: {explained(error)}")
         if error.code() == KafkaError._PARTITION_EOF:
             return
         now = time.monotonic()
         if now - self._said.get(error.code(), -SILENCE_S) >= SILENCE_S:
             self._said[error.code()] = now
-            log.warning("Kafka: %s", error.str())
+            log.warning("Kafka: %s", explained(error))
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._said.clear()
+        self._ever_assigned = self._ever_assigned or bool(partitions)
         self._rebalanced = True
         self._progress.assigned(each.partition for each in partitions)
 
@@ -226,5 +233,5 @@ class LetterProducer:
     def _failed(self, error: KafkaError) -> Outcome:
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             return "too_large"
-        log.error("dead letter not sent to %s: %s", self._topic, error.str())
+        log.error("dead letter not sent to %s: %s", self._topic, explained(error))
         return "failed"

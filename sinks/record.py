@@ -7,6 +7,7 @@ than not told.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import logging
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TextIO
 
 from pydantic import Field
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import RedisError
 
 from sinks.base import Settings
@@ -193,16 +194,35 @@ class RedisRecord:
         self._ttl_ms = round(config.ttl_s * 1000)
         self._memory = MemoryRecord()
         self._troubled = False
-        timeout = config.timeout_s
-        self._redis: Redis = Redis.from_url(
-            config.url.get_secret_value(), socket_timeout=timeout, socket_connect_timeout=timeout
-        )
+        self._url = config.url.get_secret_value()
+        self._options: dict[str, Any] = {"socket_timeout": config.timeout_s, "socket_connect_timeout": config.timeout_s}
+        self._connected: Redis | RedisCluster | None = None
+        self._connecting = asyncio.Lock()
+
+    async def _redis(self) -> Redis | RedisCluster:
+        """Plain or a Cluster, whichever the server is. Asked with the first delivery: Redis may be away when we start."""
+        async with self._connecting:
+            if self._connected is None:
+                self._connected = await self._connect()
+            return self._connected
+
+    async def _connect(self) -> Redis | RedisCluster:
+        plain = Redis.from_url(self._url, **self._options)
+        try:
+            cluster = (await plain.info("cluster")).get("cluster_enabled")
+        except BaseException:
+            await plain.aclose()
+            raise
+        if not cluster:
+            return plain
+        await plain.aclose()
+        return RedisCluster.from_url(self._url, **self._options)
 
     async def seen(self, sink: str, alert_id: str) -> bool:
         if await self._memory.seen(sink, alert_id):
             return True
         try:
-            found = bool(await self._redis.exists(self._key(sink, alert_id)))
+            found = bool(await (await self._redis()).exists(self._key(sink, alert_id)))
         except (TimeoutError, RedisError, OSError) as error:
             self._trouble(error)
             return False
@@ -212,13 +232,15 @@ class RedisRecord:
     async def mark(self, sink: str, alert_id: str) -> None:
         await self._memory.mark(sink, alert_id)
         try:
-            await self._redis.set(self._key(sink, alert_id), round(time.time(), 3), px=self._ttl_ms)
+            await (await self._redis()).set(self._key(sink, alert_id), round(time.time(), 3), px=self._ttl_ms)
         except (TimeoutError, RedisError, OSError) as error:
             self._trouble(error)
 
     async def close(self) -> None:
+        if self._connected is None:
+            return
         try:
-            await self._redis.aclose()
+            await self._connected.aclose()
         except (RedisError, OSError):
             pass  # there is nothing left to lose
 

@@ -56,6 +56,7 @@ class Backtest:
             self.observer.combinations.take_new()
             for digest in seen.digests:
                 self.judge.take(digest)
+            self.judge.forget_rows()
             self._tell_clock(self.observer.watermark.time)
         if self.observer.watermark.time > float("-inf"):
             # The log is whole: nothing will come into the last pane any more.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from contextlib import suppress
+from itertools import repeat
+from operator import itemgetter
+from typing import NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -45,8 +48,10 @@ class Combinations:
         self.cells: list[Cell] = []
         self.memberships: npt.NDArray[np.int64] = np.full((64, 4), -1, dtype=np.int64)
         self.models: list[str] = []
-        self.model_of: list[int] = []
+        self.model_of: npt.NDArray[np.int64] = np.zeros(64, dtype=np.int64)
+        """The model's number of each combination."""
         self.pooled = 0
+        self._model_numbers: dict[str, int] = {}
         self._numbers: dict[tuple[object, ...], int] = {}
         self._flat: dict[tuple[object, ...], int] = {}
         self._cell_numbers: dict[Cell, int] = {}
@@ -101,10 +106,7 @@ class Combinations:
         segments: Sequence[Mapping[str, str] | None],
     ) -> npt.NDArray[np.int64]:
         """The numbers of one model's rows."""
-        keys: list[tuple[object, ...]] = [
-            (model_id, version, stage, *parts, *parts.values()) if parts else (model_id, version, stage)
-            for version, stage, parts in zip(versions, stages, segments, strict=True)
-        ]
+        keys = _keys(model_id, versions, stages, segments)
         found = list(map(self._flat.get, keys))
         if None in found:
             for at, number in enumerate(found):
@@ -132,9 +134,9 @@ class Combinations:
     def _add(self, combination: Combination) -> int:
         number = len(self.all)
         self.all.append(combination)
-        if combination.model_id not in self.models:
+        model = self._model_numbers.setdefault(combination.model_id, len(self.models))
+        if model == len(self.models):
             self.models.append(combination.model_id)
-        self.model_of.append(self.models.index(combination.model_id))
         segments = [None, *(f"{name}={value}" for name, value in combination.segments)]
         cells = [
             self._cell(Cell(combination.model_id, combination.version, combination.stage, segment))
@@ -145,7 +147,9 @@ class Combinations:
             grown = np.full((max(rows * 2, 64), max(width, len(cells))), -1, dtype=np.int64)
             grown[:rows, :width] = self.memberships
             self.memberships = grown
+            self.model_of = np.concatenate([self.model_of, np.zeros(len(grown) - len(self.model_of), dtype=np.int64)])
         self.memberships[number, : len(cells)] = cells
+        self.model_of[number] = model
         return number
 
     def _cell(self, cell: Cell) -> int:
@@ -158,3 +162,25 @@ class Combinations:
     def take_new(self) -> dict[bytes, bytes]:
         new, self.new = self.new, {}
         return new
+
+
+def _keys(
+    model_id: str,
+    versions: Sequence[str],
+    stages: Sequence[str | None],
+    segments: Sequence[Mapping[str, str] | None],
+) -> list[tuple[object, ...]]:
+    """One key a row; rows with the same model, version, stage and segments in the same order have the same."""
+    first = segments[0]
+    if first and len(first) > 1 and all(segments):
+        # One C call a row where all rows have the names of the first and no other.
+        names = tuple(first)
+        parts_of = cast(Sequence[dict[str, str]], segments)
+        if set(map(len, parts_of)) == {len(names)}:
+            with suppress(KeyError):
+                values = list(map(itemgetter(*names), parts_of))
+                return list(zip(repeat((model_id, names)), versions, stages, values, strict=False))
+    return [
+        (model_id, version, stage, *parts, *parts.values()) if parts else (model_id, version, stage)
+        for version, stage, parts in zip(versions, stages, segments, strict=True)
+    ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from leadline.config import Config
 from streams.topic_plan import MIB, TopicSpec, plan_topics
-from streams.topics import TopicMissing
+from streams.topics import TopicMissing, missing_words
 
 MAX_DIGEST_BYTES = 8 * MIB
 
@@ -34,6 +34,5 @@ def topic_specs(config: Config) -> tuple[TopicSpec, ...]:
 
 def check_present(config: Config, found: Mapping[str, int]) -> None:
     """`TopicMissing` unless every topic exists. Counts may differ from the configuration's, which are for creating."""
-    missing = [spec.name for spec in topic_specs(config) if spec.name not in found]
-    if missing:
-        raise TopicMissing(f"missing: {', '.join(missing)}; create them with: leadline topics create")
+    if missing := [spec.name for spec in topic_specs(config) if spec.name not in found]:
+        raise TopicMissing(missing_words(missing, secured=config.kafka.security.username is not None))

@@ -44,12 +44,16 @@ class Fault(NamedTuple):
 
 
 class Decoded(NamedTuple, Generic[Event]):
-    """Events with their records and times (epoch seconds), and the faults, each in order of arrival."""
+    """Events with their records and times (epoch seconds), and the faults, each in order of arrival.
+
+    `columns` are the events' fields by name: a batch is worked on by columns.
+    """
 
     events: list[Event]
     records: list[Record]
     times: list[float]
     faults: list[Fault]
+    columns: dict[str, list[Any]]
 
 
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {
@@ -74,7 +78,7 @@ def decode(
     kind: type[Event], records: Sequence[Record], *, max_bytes: int = 1_048_576, max_future_s: float = 300.0
 ) -> Decoded[Event]:
     """Decodes records of one topic. A timestamp further than `max_future_s` past the broker's is a fault."""
-    result: Decoded[Event] = Decoded([], [], [], [])
+    result: Decoded[Event] = Decoded([], [], [], [], {name: [] for name in kind.__struct_fields__})
     for begin in range(0, len(records), CHUNK):
         chunk = records[begin : begin + CHUNK]
         if not _take_whole(kind, chunk, max_bytes, max_future_s, result):
@@ -97,9 +101,10 @@ def _take_whole(
         events = list(map(_decoders[kind].decode, raws))
     except (msgspec.DecodeError, TypeError, ValueError, RecursionError):
         return False
-    columns = dict(zip(kind.__struct_fields__, zip(*map(msgspec.structs.astuple, events), strict=True), strict=True))
-    spare = int(np.count_nonzero(np.frombuffer(text, np.uint8) == COLON)) - len(columns) * len(events)
-    for name in kind.__struct_fields__[-len(kind.__struct_defaults__) :]:
+    fields = kind.__struct_fields__
+    columns = dict(zip(fields, zip(*map(msgspec.structs.astuple, events), strict=True), strict=True))
+    spare = int(np.count_nonzero(np.frombuffer(text, np.uint8) == COLON)) - len(fields) * len(events)
+    for name in fields[-len(kind.__struct_defaults__) :]:
         empty = columns[name].count(None)
         spare += empty
         if empty < len(events) and name in PLAIN_MAPS:
@@ -116,13 +121,16 @@ def _take_whole(
             return False
     if spare:
         return False
-    stamps = np.array(times, dtype=np.float64)
-    latest = np.array([record.timestamp for record in records]) + max_future_s
-    if not ((stamps >= 0.0) & (stamps <= latest)).all():
-        return False
+    told = [record.timestamp for record in records]
+    if not (min(times) >= 0.0 and max(times) <= min(told) + max_future_s):
+        stamps = np.array(times, dtype=np.float64)
+        if not ((stamps >= 0.0) & (stamps <= np.array(told) + max_future_s)).all():
+            return False
     result.events.extend(events)
     result.records.extend(records)
     result.times.extend(times)
+    for name, column in columns.items():
+        result.columns[name].extend(column)
     return True
 
 
@@ -143,7 +151,8 @@ def _take_each(
     """Takes records one by one and says what is wrong with each that is not taken."""
     read = _decoders[kind].decode
     fields = kind.__struct_fields__
-    events, kept, times, faults = result
+    events, kept, times, faults, columns = result
+    before = len(events)
     for record in records:
         raw = record.value
         if raw is None:
@@ -193,6 +202,8 @@ def _take_each(
         events.append(event)
         kept.append(record)
         times.append(when)
+    for name in fields:
+        columns[name] += [getattr(event, name) for event in events[before:]]
 
 
 def parse_rfc3339(text: str) -> float | None:

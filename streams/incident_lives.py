@@ -16,6 +16,7 @@ from streams.alerting import alert_of
 from streams.evaluate import Evaluator
 from streams.incidents import (
     LAYERS,
+    SEQUENTIAL,
     EvidenceRow,
     Firing,
     Incident,
@@ -112,7 +113,7 @@ class IncidentLives:
         if not left:
             return
         delay = self._label_delay(end)
-        left = [firing for firing in left if not self._joins(firing, when, delay)]
+        left = [firing for firing in left if not self._joins(firing, when, delay) and self._is_news(firing)]
         while left:
             # The surest firing of the most causal layer opens the incident; what belongs to it is taken out of the list.
             first = min(left, key=lambda firing: firing.rank)
@@ -136,7 +137,7 @@ class IncidentLives:
     def _refine(self, incident: Incident, firing: Firing) -> Life | None:
         """Names the incident anew where the firing knows better: a more causal layer, or twice the rows that its scope was drawn from."""
         finding = firing.finding
-        if incident.quiet_since is not None or finding.signal == "adwin":
+        if incident.quiet_since is not None or finding.signal in SEQUENTIAL:
             return None
         causal = LAYERS[finding.layer] < LAYERS[incident.layer]
         same = (finding.signal, finding.subject) == (incident.signal, incident.subject)
@@ -166,12 +167,18 @@ class IncidentLives:
             for incident in self.resolved[-5:]
         )
 
+    def _is_news(self, firing: Firing) -> bool:
+        """False for evidence that opens nothing by itself, and for single values of a fault that is over."""
+        if firing.finding.signal not in SEQUENTIAL:
+            return True
+        return firing.opens and firing.start >= self.earliest(firing.where) * self.pane_s
+
     def _began_before(self, firing: Firing, incident: Incident) -> bool:
         """Whether what the firing is about may have begun before the incident opened: some signs of a fault need more rows than others."""
         if (
             firing.where not in self.cells
             or not intersects(firing.where, incident.where)
-            or firing.finding.signal == "adwin"
+            or firing.finding.signal in SEQUENTIAL
         ):
             return False
         level, count, _ = firing.look
@@ -183,7 +190,7 @@ class IncidentLives:
     def _open(self, firing: Firing, when: float) -> tuple[Incident, bool]:
         """The incident of a firing that none holds: a new one (True), or an open one that is about the firing's cause."""
         finding, where, share = firing.finding, firing.where, None
-        if finding.signal != "adwin":
+        if finding.signal not in SEQUENTIAL:
             affected = self.scoper.narrow(firing, self.cells)
             finding, where, share = affected.finding, affected.where, affected.share
             causes = [
@@ -209,7 +216,7 @@ class IncidentLives:
         length = count << level
         end = round(firing.end / self.pane_s)
         since = None
-        if where in self.cells and finding.signal != "adwin":
+        if where in self.cells and finding.signal not in SEQUENTIAL:
             since = onset(self.cells[where], self.evaluator, finding, where.segment, end, length)
         begun = since.pane * self.pane_s if since is not None else firing.start
         incident = Incident(
@@ -273,13 +280,17 @@ class IncidentLives:
 
         Consequences are left out: labels of the faulty time go on coming when the fault itself is over.
         """
-        if incident.signal == "adwin":
+        if incident.signal in SEQUENTIAL:
             last = max(row.end for row in incident.evidence)
             return end if end * self.pane_s - last >= max(incident.span_s, 360 * self.pane_s) else None
         rank = LAYERS[incident.layer]
         # First those that few rows suffice to show: they say soonest whether the fault is over.
         causes = sorted(
-            (row for row in incident.evidence if LAYERS[row.finding.layer] <= rank and row.finding.signal != "adwin"),
+            (
+                row
+                for row in incident.evidence
+                if LAYERS[row.finding.layer] <= rank and row.finding.signal not in SEQUENTIAL
+            ),
             key=lambda row: row.first_n,
         )
         own = [row for row in causes if row.where == incident.where]

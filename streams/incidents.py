@@ -26,6 +26,8 @@ SPECIFIC = {
     "out_of_distribution_rate": 6,
     "output_collapse": 2,
     "adwin": 5,
+    "edetector": 5,
+    "page_hinkley": 6,
     "latency_over_slo": 6,
     "auc": 2,
     "realised_minus_estimated": 3,
@@ -36,6 +38,8 @@ SPECIFIC = {
     "mae": 2,
 }
 MAX_EVIDENCE = 60
+SEQUENTIAL = frozenset({"adwin", "edetector", "page_hinkley"})
+"""Signals of single values: no span of counts shows them again."""
 
 Life = Literal["open", "worse", "better", "resolved"]
 
@@ -57,6 +61,8 @@ class Firing(NamedTuple):
     end: float
     look: tuple[int, int, int] = (0, 1, 0)
     """(level, blocks, last block) of the span: the same span of another cell is found by it."""
+    opens: bool = True
+    """Whether it may open an incident: else it is evidence of those that others opened."""
 
     @property
     def key(self) -> tuple[Where, str, str | None]:

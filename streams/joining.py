@@ -32,39 +32,91 @@ from streams.rows import (
     unpack_waiting,
 )
 
+Floats = npt.NDArray[np.float64]
 NO_DELAY = float("nan")  # of a correction, and of what it takes back: the first label alone says how long labels take
 
 
-class Arrival(NamedTuple):
-    """One label event. `visible` is the watermark when it came; `origin` finds its record again, -1 for a label that had waited."""
+class Arrivals(NamedTuple):
+    """Labels in order of arrival, as columns. `visible` is the watermark when each came, `times` its own stamp; `origins` find the
+    records again, -1 for a label that had waited."""
 
-    request_id: str
-    time: float
-    label: ClassValue
-    values: dict[str, float] | None
-    visible: float
-    origin: int
+    ids: Sequence[str]
+    times: Floats
+    labels: Sequence[ClassValue]
+    values: Sequence[dict[str, float] | None]
+    visible: Floats
+    origins: npt.NDArray[np.int64]
+
+    def pick(self, positions: Sequence[int]) -> Arrivals:
+        """Those at some positions."""
+        ids, times, labels, values, visible, origins = self
+        at = np.array(positions, dtype=np.int64)
+        return Arrivals(
+            [ids[place] for place in positions],
+            times[at],
+            [labels[place] for place in positions],
+            [values[place] for place in positions],
+            visible[at],
+            origins[at],
+        )
+
+
+class Block(NamedTuple):
+    """Outcomes that are counted (sign 1) or taken back (-1) together, as columns; `head` are the headers of `rows`.
+
+    `delays` are in seconds, NaN for all but the first label of a request.
+    """
+
+    rows: Sequence[bytes]
+    head: npt.NDArray[Any]
+    labels: Floats
+    visible: Floats
+    values: Sequence[dict[str, float] | None]
+    delays: Floats
+    sign: int
 
 
 @dataclass(slots=True)
 class Outcomes:
-    """What a batch of labels did, as columns; `sign` -1 takes an older label back."""
+    """What a batch of labels did."""
 
-    rows: list[bytes] = field(default_factory=list)
-    labels: list[float] = field(default_factory=list)
-    signs: list[int] = field(default_factory=list)
-    visible: list[float] = field(default_factory=list)
-    values: list[dict[str, float] | None] = field(default_factory=list)
-    delays: list[float] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
     events: list[tuple[str, bytes, float, int]] = field(default_factory=list)
     """(join slot, row, visible, +1 or -1) of everything that is counted beside the outcome.
 
-    A first label is `joined` too: `delays` says which is one."""
+    A first label is `joined` too: a block's `delays` say which is one."""
     waiting: int = 0
     repeated: int = 0
     late_labels: int = 0
     unusable: list[int] = field(default_factory=list)
     """Origins of labels that are no class or value of their model's task."""
+
+
+@dataclass(slots=True)
+class _Singles:
+    """Outcomes of labels that are looked at one by one."""
+
+    rows: list[bytes] = field(default_factory=list)
+    labels: list[float] = field(default_factory=list)
+    visible: list[float] = field(default_factory=list)
+    values: list[dict[str, float] | None] = field(default_factory=list)
+    delays: list[float] = field(default_factory=list)
+
+    def add(
+        self, row: bytes, label: float, visible: float, values: dict[str, float] | None = None, delay: float = NO_DELAY
+    ) -> None:
+        self.rows.append(row)
+        self.labels.append(label)
+        self.visible.append(visible)
+        self.values.append(values)
+        self.delays.append(delay)
+
+    def blocks(self, sign: int) -> list[Block]:
+        """None or one."""
+        if not self.rows:
+            return []
+        columns = np.array(self.labels), np.array(self.visible), self.values, np.array(self.delays)
+        return [Block(self.rows, headers(self.rows), *columns, sign)]
 
 
 class Joiner:
@@ -82,101 +134,94 @@ class Joiner:
         self.early_tolerance_s = early_tolerance_s
         self.read_labels = read_labels
 
-    def take(self, arrivals: Sequence[Arrival], outcomes: Outcomes) -> None:
+    def take(self, arrivals: Arrivals, outcomes: Outcomes) -> None:
         """Takes labels in order of arrival. Labels of one request go in rounds, so that each sees what the last one did."""
-        while arrivals:
-            names = [arrival.request_id for arrival in arrivals]
-            later: list[Arrival] = []
-            if len(set(names)) < len(names):
+        while arrivals.ids:
+            ids = arrivals.ids
+            again: list[int] = []
+            if len(set(ids)) < len(ids):
                 taken: set[str] = set()
-                this: list[Arrival] = []
-                for arrival in arrivals:
-                    (later if arrival.request_id in taken else this).append(arrival)
-                    taken.add(arrival.request_id)
-                arrivals, names = this, [arrival.request_id for arrival in this]
-            self._take_distinct(arrivals, names, outcomes)
-            arrivals = later
+                first: list[int] = []
+                for at, name in enumerate(ids):
+                    (again if name in taken else first).append(at)
+                    taken.add(name)
+                self._take_distinct(arrivals.pick(first), outcomes)
+            else:
+                self._take_distinct(arrivals, outcomes)
+            if not again:
+                break
+            arrivals = arrivals.pick(again)
         outcomes.unusable.sort()
 
-    def _take_distinct(self, arrivals: Sequence[Arrival], names: Sequence[str], outcomes: Outcomes) -> None:
-        group: list[Arrival] = []
-        found: list[bytes] = []
-        for arrival, row in zip(arrivals, map(self.rows.rows.get, names), strict=True):
-            if row is None:
-                label = WaitingLabel(arrival.time, arrival.label, arrival.values)
-                self.rows.put(arrival.request_id, pack_waiting([label]), arrival.time)
-                outcomes.waiting += 1
-            elif row[0] == EARLY:
-                waiting = unpack_waiting(row)
-                waiting.append(WaitingLabel(arrival.time, arrival.label, arrival.values))
-                self.rows.put(arrival.request_id, pack_waiting(waiting), waiting[0].time)
-            else:
-                group.append(arrival)
-                found.append(row)
-        if group:
-            self._join(group, found, outcomes)
+    def _take_distinct(self, arrivals: Arrivals, outcomes: Outcomes) -> None:
+        found = list(map(self.rows.rows.get, arrivals.ids))
+        rows = [row for row in found if row is not None and row[0] != EARLY]
+        if len(rows) == len(found):
+            self._join(arrivals, rows, outcomes)
+            return
+        met: list[int] = []
+        for at, row in enumerate(found):
+            if row is not None and row[0] != EARLY:
+                met.append(at)
+                continue
+            label = WaitingLabel(float(arrivals.times[at]), arrivals.labels[at], arrivals.values[at])
+            waiting = [label] if row is None else [*unpack_waiting(row), label]
+            self.rows.put(arrivals.ids[at], pack_waiting(waiting), waiting[0].time)
+            outcomes.waiting += row is None
+        if met:
+            self._join(arrivals.pick(met), rows, outcomes)
 
-    def _join(self, group: list[Arrival], found: list[bytes], outcomes: Outcomes) -> None:
-        head = headers(found)
-        names, times, given, _, _, _ = zip(*group, strict=True)
-        delay = np.array(times) - head["time"]
-        numbers = self.read_labels(head["combination"], given)
+    def _join(self, arrivals: Arrivals, rows: Sequence[bytes], outcomes: Outcomes) -> None:
+        """Labels whose predictions are known."""
+        head = headers(rows)
+        delay = arrivals.times - head["time"]
+        numbers = self.read_labels(head["combination"], arrivals.labels)
         in_time = (delay >= -self.early_tolerance_s) & (delay <= self.delay_window_s) & np.isfinite(numbers)
         plain = in_time & (head["kind"] == PENDING) & (head["flags"] == 0)
         if plain.all():
-            self._join_first(group, names, found, head, numbers, delay, outcomes)
+            self._join_first(arrivals, rows, head, numbers, delay, outcomes)
             return
         at = np.flatnonzero(plain)
         if len(at):
             picked = at.tolist()
-            some = [group[position] for position in picked]
-            self._join_first(
-                some,
-                [item.request_id for item in some],
-                [found[i] for i in picked],
-                head[at],
-                numbers[at],
-                delay[at],
-                outcomes,
-            )
-        for position in np.flatnonzero(~plain).tolist():
-            self._join_one(
-                group[position],
-                found[position],
-                float(head["time"][position]),
-                float(delay[position]),
-                float(numbers[position]),
-                bool(in_time[position]),
-                outcomes,
-            )
+            some = [rows[place] for place in picked]
+            self._join_first(arrivals.pick(picked), some, head[at], numbers[at], delay[at], outcomes)
+        back, new = _Singles(), _Singles()
+        for place in np.flatnonzero(~plain).tolist():
+            row, when, label = rows[place], float(head["time"][place]), float(numbers[place])
+            if in_time[place]:
+                self._join_one(arrivals, place, row, when, float(delay[place]), label, outcomes, back, new)
+            else:
+                self._out_of_time(arrivals, place, row, when, float(delay[place]), label, outcomes)
+        outcomes.blocks += [*back.blocks(-1), *new.blocks(1)]
 
     def _join_first(
         self,
-        group: Sequence[Arrival],
-        names: Sequence[str],
-        found: Sequence[bytes],
+        arrivals: Arrivals,
+        rows: Sequence[bytes],
         head: npt.NDArray[Any],
-        numbers: npt.NDArray[np.float64],
-        delay: npt.NDArray[np.float64],
+        numbers: Floats,
+        delay: Floats,
         outcomes: Outcomes,
     ) -> None:
         """The usual case at once: labels in time, each the first of its request."""
-        fields = [name.encode() for name in names]
-        self.rows.put_many(names, fields, join_pending(found, numbers), head["time"], new=False)
-        outcomes.rows += found
-        outcomes.labels += numbers.tolist()
-        outcomes.signs += [1] * len(found)
-        outcomes.visible += [arrival.visible for arrival in group]
-        outcomes.values += [arrival.values for arrival in group]
-        outcomes.delays += delay.tolist()
+        fields = [name.encode() for name in arrivals.ids]
+        self.rows.put_many(arrivals.ids, fields, join_pending(rows, numbers), head["time"], new=False)
+        outcomes.blocks.append(Block(rows, head, numbers, arrivals.visible, arrivals.values, delay, 1))
 
     def _join_one(
-        self, arrival: Arrival, row: bytes, when: float, delay: float, label: float, usable: bool, outcomes: Outcomes
+        self,
+        arrivals: Arrivals,
+        at: int,
+        row: bytes,
+        when: float,
+        delay: float,
+        label: float,
+        outcomes: Outcomes,
+        back: _Singles,
+        new: _Singles,
     ) -> None:
-        if not usable:
-            self._out_of_time(arrival, row, when, delay, label, outcomes)
-            return
-        visible = arrival.visible
+        visible = float(arrivals.visible[at])
         is_joined = row[0] == JOINED
         if is_joined:
             old = label_of(row)
@@ -185,34 +230,28 @@ class Joiner:
                 return
             if not row[1] & REVISED:
                 outcomes.events.append(("revised", row, visible, 1))
-            outcomes.rows.append(row)
-            outcomes.labels.append(old)
-            outcomes.signs.append(-1)
-            outcomes.visible.append(visible)
-            outcomes.values.append(None)
-            outcomes.delays.append(NO_DELAY)
+            back.add(row, old, visible)
         elif row[1] & LATE_SEEN:
             outcomes.events.append(("late", row, visible, -1))
-        self.rows.put(arrival.request_id, join_row(row, label, revised=is_joined), when)
-        outcomes.rows.append(row)
-        outcomes.labels.append(label)
-        outcomes.signs.append(1)
-        outcomes.visible.append(visible)
-        outcomes.values.append(None if is_joined else arrival.values)
-        outcomes.delays.append(NO_DELAY if is_joined else delay)
+        self.rows.put(arrivals.ids[at], join_row(row, label, revised=is_joined), when)
+        if is_joined:
+            new.add(row, label, visible)
+        else:
+            new.add(row, label, visible, arrivals.values[at], delay)
 
     def _out_of_time(
-        self, arrival: Arrival, row: bytes, when: float, delay: float, label: float, outcomes: Outcomes
+        self, arrivals: Arrivals, at: int, row: bytes, when: float, delay: float, label: float, outcomes: Outcomes
     ) -> None:
+        visible = float(arrivals.visible[at])
         if not np.isfinite(label):
-            outcomes.events.append(("label_unusable", row, arrival.visible, 1))
-            if arrival.origin >= 0:
-                outcomes.unusable.append(arrival.origin)
+            outcomes.events.append(("label_unusable", row, visible, 1))
+            if arrivals.origins[at] >= 0:
+                outcomes.unusable.append(int(arrivals.origins[at]))
         elif delay > self.delay_window_s:
             outcomes.late_labels += 1
             if row[0] == PENDING and not row[1] & LATE_SEEN:
-                outcomes.events.append(("late", row, arrival.visible, 1))
-                self.rows.put(arrival.request_id, flag_row(row, LATE_SEEN), when)
+                outcomes.events.append(("late", row, visible, 1))
+                self.rows.put(arrivals.ids[at], flag_row(row, LATE_SEEN), when)
         elif not row[1] & TOO_EARLY_SEEN:
-            outcomes.events.append(("too_early", row, arrival.visible, 1))
-            self.rows.put(arrival.request_id, flag_row(row, TOO_EARLY_SEEN), when)
+            outcomes.events.append(("too_early", row, visible, 1))
+            self.rows.put(arrivals.ids[at], flag_row(row, TOO_EARLY_SEEN), when)

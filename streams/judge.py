@@ -20,7 +20,8 @@ from streams.stage import Effects, Record, Send
 from streams.stored_state import require_same
 from streams.views import Views
 
-BLOCKS_TABLE, DAYS_TABLE, MODELS_TABLE, REFERENCES_TABLE = "blocks", "days", "models", "references"
+BLOCKS_TABLE, DAYS_TABLE, SEQUENTIAL_TABLE = "blocks", "days", "sequential"
+MODELS_TABLE, REFERENCES_TABLE = "models", "references"
 SEPARATOR = "\x1f"
 
 
@@ -96,10 +97,19 @@ class Judge:
         for field, row in tables.get(DAYS_TABLE, {}).items():
             model_id, *where, name = field.decode().split(SEPARATOR)
             days.setdefault(model_id, {}).setdefault(unpack_where(where), {})[name] = row
+        sequential: dict[str, dict[str, bytes]] = {}
+        for field, row in tables.get(SEQUENTIAL_TABLE, {}).items():
+            model_id, _, name = field.decode().partition(SEPARATOR)
+            sequential.setdefault(model_id, {})[name] = row
         for field, row in sorted(tables.get(MODELS_TABLE, {}).items()):
             model_id = field.decode()
             judge = self._model(model_id)
-            judge.restore(msgspec.msgpack.decode(row, type=Saved), blocks.get(model_id, {}), days.get(model_id, {}))
+            judge.restore(
+                msgspec.msgpack.decode(row, type=Saved),
+                blocks.get(model_id, {}),
+                days.get(model_id, {}),
+                sequential.get(model_id, {}),
+            )
         self.views.owe(self.models)
 
     def _model(self, model_id: str) -> ModelJudge:
@@ -149,6 +159,8 @@ class Judge:
     def _rows(self, effects: Effects) -> None:
         blocks: dict[bytes, bytes] = {}
         gone: list[bytes] = []
+        sequential: dict[bytes, bytes] = {}
+        consumed: list[bytes] = []
         days: dict[bytes, bytes] = {}
         states: dict[bytes, bytes] = {}
         references: dict[bytes, bytes] = {}
@@ -165,6 +177,9 @@ class Judge:
                         where, day
                     )
                 cohorts.dirty.clear()
+            values, fed = judge.sequential.take_changes()
+            sequential.update({f"{model_id}{SEPARATOR}{name}".encode(): row for name, row in values.items()})
+            consumed += [f"{model_id}{SEPARATOR}{name}".encode() for name in fed]
             states[model_id.encode()] = msgspec.msgpack.encode(judge.save())
             reference = self.book.find(model_id)
             if reference is not None and reference.learned and model_id not in self._learned:
@@ -173,6 +188,7 @@ class Judge:
         for table, rows in (
             (BLOCKS_TABLE, blocks),
             (DAYS_TABLE, days),
+            (SEQUENTIAL_TABLE, sequential),
             (MODELS_TABLE, states),
             (REFERENCES_TABLE, references),
         ):
@@ -180,6 +196,13 @@ class Judge:
                 effects.writes[table] = rows
         if gone:
             effects.removes[BLOCKS_TABLE] = gone
+        if consumed:
+            effects.removes[SEQUENTIAL_TABLE] = consumed
+
+    def forget_rows(self) -> None:
+        """Nothing changed since the last call, as far as rows go: a backtest stores none."""
+        for judge in self.models.values():
+            judge.forget_rows()
 
     # -- the core --------------------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ CALIBRATION_BINS = 10
 COLLAPSE_SLOTS = 256
 LATENCY_BINS = 560
 DELAY_BINS = 400
+PIPELINE_SLOTS = 32
+RUNTIME_SLOTS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,11 @@ class Layout:
     score_codes: int = 0
     classes: tuple[str, ...] = ()
     business: tuple[str, ...] = ()
+    probes: tuple[str, ...] = ()
+    """Layers of the network whose activations services publish."""
+    resources: tuple[str, ...] = ()
+    joint: bool = False
+    """Whether rows are scored against the reference's main directions."""
     slots: dict[str, slice] = field(init=False, repr=False, compare=False)
     integers: int = field(init=False, repr=False, compare=False)
     size: int = field(init=False, repr=False, compare=False)
@@ -54,6 +61,7 @@ class Layout:
         object.__setattr__(self, "slots", slots)
         object.__setattr__(self, "size", at)
         text = repr((self.task, self.features, self.score_codes, self.classes, self.business, at))
+        text += repr((self.probes, self.resources, self.joint))
         object.__setattr__(self, "fingerprint", hashlib.sha256(text.encode()).hexdigest()[:16])
 
     def _counts(self) -> list[tuple[str, int]]:
@@ -89,7 +97,23 @@ class Layout:
                 counts += [("labelled", self.score_codes), ("labelled_positives", self.score_codes)]
         counts += [(f"feature:{name}", size) for name, size in self.features]
         counts += [(f"absent:{name}", 1) for name, _ in self.features]
-        return counts
+        return counts + self._optional_counts()
+
+    def _optional_counts(self) -> list[tuple[str, int]]:
+        counts = [
+            ("embedding_rows", 1),
+            ("embedding_invalid", 1),
+            ("probe_nan", 1),
+            ("probe_inf", 1),
+            ("pipeline_rows", 1),
+            ("pipeline", PIPELINE_SLOTS),
+            ("runtime_rows", 1),
+            ("runtime", RUNTIME_SLOTS),
+        ]
+        for layer in self.probes:
+            counts += [(f"{section}:{layer}", 1) for section in ("nan", "inf", "layer_mean_rows", "layer_std_rows")]
+        counts += [(f"resource_rows:{name}", 1) for name in self.resources]
+        return counts + ([("joint_rows", 1)] if self.joint else [])
 
     def _sums(self) -> list[tuple[str, int]]:
         sums = [
@@ -110,7 +134,20 @@ class Layout:
             sums += [(f"value:{name}", 1), (f"value_squares:{name}", 1)]
         for name, _ in self.features:
             sums += [(f"z:{name}", 1), (f"zz:{name}", 1)]
-        return sums
+        return sums + self._optional_sums()
+
+    def _optional_sums(self) -> list[tuple[str, int]]:
+        names = ["confidence_squares", "latency_squares", "embedding_sum", "embedding_squares"]
+        names += [
+            f"layer_{part}_{power}:{layer}"
+            for layer in self.probes
+            for part in ("mean", "std")
+            for power in ("sum", "squares")
+        ]
+        names += [f"resource_{power}:{name}" for name in self.resources for power in ("sum", "squares")]
+        if self.joint:
+            names += ["joint_sum", "joint_squares"]
+        return [(name, 1) for name in names]
 
     @property
     def sections(self) -> dict[str, tuple[int, int]]:

@@ -15,6 +15,7 @@ from streams.measure import measure
 from streams.reference_files import CLASS_PREFIX, SEGMENT_PREFIX, build_reference
 from streams.references import BadReference, Reference
 from streams.tally import Tally
+from streams.tally_predictions import tally_joint
 
 Counted = tuple[str, str, str | None, int, npt.NDArray[np.int32], npt.NDArray[np.float64]]
 
@@ -47,6 +48,8 @@ def learn(rows: Sequence[LearningRow], before: Reference, model: Model) -> tuple
             business=model.business,
             source="first live rows",
             learned=True,
+            probes=model.probes,
+            resources=model.resources,
         )
     except (BadReference, DetectorError):
         return None, []
@@ -65,6 +68,8 @@ def learn(rows: Sequence[LearningRow], before: Reference, model: Model) -> tuple
             tally.add(repeated, np.tile(starts, len(rows)), values.ravel())
     if measured.score_codes is not None:
         tally.add(everything, layout.offset("score") + measured.score_codes.astype(np.int64))
+    if measured.unexplained is not None:
+        tally_joint(tally, everything, measured.unexplained)
     cells: dict[tuple[str, str, str | None, int], int] = {}
     width = 1 + max((len(row.segments) for row in rows), default=0)
     keys = np.full((len(rows), width), -1, dtype=np.int64)

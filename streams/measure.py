@@ -42,6 +42,8 @@ class Columns:
     absent: npt.NDArray[np.bool_]
     extra: npt.NDArray[np.bool_]
     class_scores: npt.NDArray[np.float32] | None
+    unexplained: Floats | None = None
+    """What the reference's main directions do not explain of each row, where it has some."""
 
 
 def measure(
@@ -72,7 +74,8 @@ def measure(
     else:
         extra = np.zeros(n, dtype=np.bool_)
     score_codes = reference.score.bins.assign(score) if reference.score is not None else None  # type: ignore[arg-type]
-    return Columns(score, predicted, codes, score_codes, z, furthest, absent, extra, class_scores)
+    unexplained = reference.joint.score(z[:, reference.numeric]) if reference.joint is not None else None
+    return Columns(score, predicted, codes, score_codes, z, furthest, absent, extra, class_scores, unexplained)
 
 
 def _as_float(value: Any) -> float:

@@ -6,7 +6,6 @@ incidents' lives, single values to the sequential detectors.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Iterable
 
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from leadline.alert import Alert
 from leadline.config import Config
 from leadline.events import Change, Digest, LearningRow
+from streams.closings import Closings
 from streams.cohorts import Cohorts
 from streams.evaluate import Evaluator
 from streams.incident_lives import IncidentLives, LivesState
@@ -24,7 +24,7 @@ from streams.incidents import Firing, Incident, Where
 from streams.learning import learn
 from streams.reference_book import ReferenceBook
 from streams.references import bare
-from streams.sequential import Sequential, SequentialState
+from streams.sequential import Sequential
 from streams.spans import BLOCKS, Spans
 
 MONTH_S = 30 * 86_400.0
@@ -38,7 +38,6 @@ class Saved(msgspec.Struct):
     versions: list[str] = []
     serving: list[str] = []
     lives: LivesState = msgspec.field(default_factory=LivesState)
-    sequential: SequentialState = msgspec.field(default_factory=SequentialState)
     cohorts: dict[int, tuple[int, int, int]] = {}
     learning: list[LearningRow] = []
     schema_seen: dict[str, dict[str, int]] = {}
@@ -59,7 +58,7 @@ class ModelJudge:
         self.evaluator = self._evaluator()
         self.cells: dict[Where, Spans] = {}
         self.lives = IncidentLives(model_id, self.cells, self.evaluator, self.pane_s, config.join.delay_window)
-        self.sequential = Sequential(self.evaluator, config.panes.sample_per_second)
+        self.sequential = Sequential(self.evaluator, config.panes)
         self.days = Cohorts(self.reference.layout.size)
         self.arrivals = Cohorts(self.reference.layout.size)
         self.versions: list[str] = []
@@ -69,9 +68,7 @@ class ModelJudge:
         self.learning: list[LearningRow] = []
         self.schema_seen: dict[str, dict[str, int]] = {}
         self.foreign = 0
-        self._due: list[tuple[int, int, int, int, Where]] = []
-        self._numbered = 0
-        self._scheduled: set[tuple[int, int, Where]] = set()
+        self._closings = Closings()
 
     def _evaluator(self) -> Evaluator:
         self.mapping = self.reference.layout.fingerprint + self.reference.bins_fingerprint
@@ -151,7 +148,7 @@ class ModelJudge:
             spans = self.cells[where].copy()
             other = where._replace(version=first)
             self.cells[other] = spans
-            self._reschedule(other, spans)
+            self._announce(other, spans)
         self.days.split(first)
         self.arrivals.split(first)
 
@@ -162,7 +159,7 @@ class ModelJudge:
         if spans is None:
             spans = self.cells[where] = self._spans(where)
         if spans.add(pane, slots, values):
-            self._schedule(pane + 1, 0, pane, where)
+            self._closings.announce(pane + 1, 0, where)
         self.days.add(where, day, slots, values)
         self.arrivals.add(where, int(pane * self.pane_s // 86_400), slots, values)
 
@@ -171,13 +168,6 @@ class ModelJudge:
         spans = Spans(self.levels, layout.size, layout.offset("rows"), layout.offset("outcomes"))
         spans.not_before = self.lives.earliest(where)
         return spans
-
-    def _schedule(self, end: int, level: int, block: int, where: Where) -> None:
-        mark = (level, block, where)
-        if mark not in self._scheduled:
-            self._scheduled.add(mark)
-            self._numbered += 1  # breaks ties by order of arrival: cells do not compare
-            heapq.heappush(self._due, (end, level, self._numbered, block, where))
 
     def _follow(self, digest: Digest) -> bool:
         """The book may have learned, or been given, the reference that the digest was counted with."""
@@ -190,7 +180,7 @@ class ModelJudge:
     def _from_bare(self, digest: Digest) -> npt.NDArray[np.int32] | None:
         """Another worker may not know the learned baseline yet: what it counts without features still counts."""
         layout = self.reference.layout
-        nothing = bare(self.reference.task, layout.business, self.reference.classes)
+        nothing = bare(self.reference.task, layout.business, self.reference.classes, layout.probes, layout.resources)
         if digest.layout != nothing.layout.fingerprint + nothing.bins_fingerprint:
             return None
         target = np.full(nothing.layout.size, -1, dtype=np.int32)
@@ -213,8 +203,7 @@ class ModelJudge:
             spans.gone = {(level, number) for level in range(self.levels) for number in self.cells[where].blocks[level]}
             spans.gone |= {(-1, number) for number in self.cells[where].open}
             self.cells[where] = spans
-        self._due.clear()
-        self._scheduled.clear()
+        self._closings.clear()
 
     def _learn(self, rows: Iterable[LearningRow]) -> None:
         self.learning += rows
@@ -246,21 +235,19 @@ class ModelJudge:
 
     def due(self, pane: int) -> bool:
         """Whether `advance` would judge anything."""
-        return bool(self._due) and self._due[0][0] <= pane
+        first = self._closings.first()
+        return first is not None and first <= pane
 
     def advance(self, pane: int) -> None:
         """Judges all blocks that end at `pane` or before, in order of time."""
-        while self._due and self._due[0][0] <= pane:
-            end = self._due[0][0]
+        while (end := self._closings.first()) is not None and end <= pane:
             closing: list[tuple[int, int, Where]] = []
-            while self._due and self._due[0][0] == end:
-                _, level, _, block, where = heapq.heappop(self._due)
-                self._scheduled.discard((level, block, where))
+            for level, where in self._closings.take():
+                block = (end >> level) - 1
                 if self.cells[where].close(level, block):
                     closing.append((level, block, where))
                     if level + 1 < self.levels:
-                        parent = block >> 1
-                        self._schedule((parent + 1) << (level + 1), level + 1, parent, where)
+                        self._closings.announce(((block >> 1) + 1) << (level + 1), level + 1, where)
             self.closed = max(self.closed, end)
             self._tick(end, closing)
         self.closed = max(self.closed, pane)
@@ -298,18 +285,23 @@ class ModelJudge:
             self.versions,
             self.serving,
             self.lives.save(),
-            self.sequential.save(),
             {start: (rows, joined, late) for start, (rows, joined, late) in self.cohorts.items()},
             self.learning,
             self.schema_seen,
             self.reference.layout.sections,
         )
 
-    def restore(self, saved: Saved, blocks: dict[Where, dict[str, bytes]], days: dict[Where, dict[str, bytes]]) -> None:
+    def restore(
+        self,
+        saved: Saved,
+        blocks: dict[Where, dict[str, bytes]],
+        days: dict[Where, dict[str, bytes]],
+        sequential: dict[str, bytes],
+    ) -> None:
         """Takes back what `save` and the rows held. Blocks over edges that the reference no longer has are dropped."""
         self.closed, self.versions, self.serving = saved.closed, saved.versions, saved.serving
         self.lives.restore(saved.lives)
-        self.sequential.restore(saved.sequential, saved.layout == self.mapping)
+        self.sequential.restore(sequential, saved.layout == self.mapping)
         self.cohorts = {start: list(counts) for start, counts in saved.cohorts.items()}
         self.learning, self.schema_seen = saved.learning, saved.schema_seen
         for where, rows in days.items():
@@ -325,18 +317,23 @@ class ModelJudge:
             return
         for where, named in blocks.items():
             spans = self.cells[where] = self._spans(where)
-            for name, row in named.items():
-                spans.restore(name, row)
-            self._reschedule(where, spans)
+            spans.restore(named)
+            self._announce(where, spans)
 
-    def _reschedule(self, where: Where, spans: Spans) -> None:
+    def forget_rows(self) -> None:
+        for spans in self.cells.values():
+            spans.forget_changes()
+        self.days.dirty.clear()
+        self.arrivals.dirty.clear()
+
+    def _announce(self, where: Where, spans: Spans) -> None:
         for pane in spans.open:
-            self._schedule(pane + 1, 0, pane, where)
+            self._closings.announce(pane + 1, 0, where)
         for level in range(self.levels - 1):
             for number in spans.blocks[level]:
                 end = ((number >> 1) + 1) << (level + 1)
                 if end > self.closed:
-                    self._schedule(end, level + 1, number >> 1, where)
+                    self._closings.announce(end, level + 1, where)
 
     def pending_counts(self, clock: float) -> dict[str, int]:
         """Join states of the model's predictions, by quarter hours: a cohort expires as a whole when its last window has closed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,12 @@ import numpy.typing as npt
 from leadline.events import ClassValue, Label
 from streams.decode import Decoded, Fault
 from streams.gather import Gather
-from streams.joining import Arrival, Joiner, Outcomes
+from streams.joining import Arrivals, Block, Joiner, Outcomes
 from streams.observation import Batch
 from streams.partition_state import PartitionState
 from streams.reference_files import read_labels
 from streams.rows import class_scores, headers
+from streams.samples import sample_losses
 from streams.tally_outcomes import tally_delays, tally_outcomes
 
 
@@ -57,12 +58,15 @@ class OutcomeSide:
     ) -> None:
         origins = np.arange(len(decoded.events))
         origins[list(came_first)] = -1  # as if it had waited: no figure depends on where a batch was cut
-        arrivals = [
-            Arrival(event.request_id, time, event.label, event.values, when, origin)
-            for event, time, when, origin in zip(
-                decoded.events, decoded.times, visible.tolist(), origins.tolist(), strict=True
-            )
-        ]
+        columns = decoded.columns
+        arrivals = Arrivals(
+            columns["request_id"],
+            np.array(decoded.times),
+            columns["label"],
+            columns["values"],
+            visible,
+            origins,
+        )
         outcomes = Outcomes()
         known = self.state.rows.rows
         for name, at in {decoded.events[at].request_id: at for at in came_first}.items():
@@ -74,7 +78,7 @@ class OutcomeSide:
         self.state.count("early", early)
         self.state.count("label_first", early)
         self.joiner.take(arrivals, outcomes)
-        self.state.count("labels", len(arrivals))
+        self.state.count("labels", len(arrivals.ids))
         self._outcomes(outcomes, batch)
         for at in outcomes.unusable:
             label = decoded.events[at].label
@@ -82,27 +86,22 @@ class OutcomeSide:
                 Fault(decoded.records[at], "label_unusable", f"{str(label)[:64]!r} is no label of its model's task")
             )
 
-    def take_waiting(self, waiting: Sequence[Arrival], rows: Mapping[str, bytes], batch: Batch) -> None:
-        """Labels whose predictions came now: judged as if they came with them. `rows` are the predictions'."""
-        self.state.count("early", len({arrival.request_id for arrival in waiting}))
+    def take_waiting(self, waiting: Arrivals, batch: Batch) -> None:
+        """Labels whose predictions came now: judged as if they came with them."""
+        rows = self.state.rows.rows
+        visible = dict(zip(waiting.ids, waiting.visible.tolist(), strict=True))
+        self.state.count("early", len(visible))
         outcomes = Outcomes()
-        outcomes.events += [
-            ("early", rows[name], when, 1)
-            for name, when in {arrival.request_id: arrival.visible for arrival in waiting}.items()
-        ]
+        outcomes.events += [("early", rows[name], when, 1) for name, when in visible.items()]
         self.joiner.take(waiting, outcomes)
         self._outcomes(outcomes, batch)
 
     def _read_labels(self, combinations: npt.NDArray[Any], labels: Sequence[ClassValue]) -> npt.NDArray[np.float64]:
-        models = np.array(self.state.combinations.model_of, dtype=np.int64)[combinations]
         numbers = np.full(len(labels), np.nan)
-        for model in np.unique(models).tolist():
-            at = np.flatnonzero(models == model)
-            model_id = self.state.combinations.models[model]
+        for model_id, at in self._by_model(combinations):
             positive = self.state.config.model_for(model_id).positive_label
-            numbers[at] = read_labels(
-                self.state.book.get(model_id), [labels[position] for position in at.tolist()], positive
-            )
+            given = labels if at is None else [labels[position] for position in at.tolist()]
+            numbers[slice(None) if at is None else at] = read_labels(self.state.book.get(model_id), given, positive)
         return numbers
 
     def _outcomes(self, outcomes: Outcomes, batch: Batch) -> None:
@@ -112,53 +111,47 @@ class OutcomeSide:
         for name, _, _, sign in outcomes.events:
             if name != "early":
                 self.state.count(name, sign)
-        model_of = np.array(self.state.combinations.model_of, dtype=np.int64)
         if outcomes.events:
-            head = headers([row for _, row, _, _ in outcomes.events])
-            names = np.array([name for name, _, _, _ in outcomes.events])
-            signs = np.array([sign for _, _, _, sign in outcomes.events], dtype=np.int64)
-            panes = self.state.panes(np.array([when for _, _, when, _ in outcomes.events]))
-            models = model_of[head["combination"]]
-            for model in np.unique(models).tolist():
-                of_model = models == model
-                gather = batch.gather(self.state.combinations.models[model])
-                for name in np.unique(names[of_model]).tolist():
-                    at = np.flatnonzero(of_model & (names == name))
-                    times = head["time"][at].astype(np.float64)
-                    rows = gather.add_rows(head["combination"][at].astype(np.int64), panes[at], times)
-                    gather.tally.one(name, rows, signs[at].astype(np.float64))
-                    if name == "late":
-                        gather.add_cohorts(times, 2, signs[at])
-        if outcomes.rows:
-            head = headers(outcomes.rows)
-            models = model_of[head["combination"]]
-            signs = np.array(outcomes.signs)
-            visible, labels, delays = np.array(outcomes.visible), np.array(outcomes.labels), np.array(outcomes.delays)
-            self.state.count("joined", int(np.count_nonzero(~np.isnan(delays))))
-            for model in np.unique(models).tolist():
-                gather = batch.gather(self.state.combinations.models[model])
-                for sign in (1, -1):
-                    at = np.flatnonzero((models == model) & (signs == sign))
-                    if len(at):
-                        self._outcomes_of(
-                            gather, outcomes, head[at], at, visible[at], labels[at], delays[at], float(sign)
-                        )
+            self._count_events(outcomes, batch)
+        for block in outcomes.blocks:
+            self.state.count("joined", int(np.count_nonzero(~np.isnan(block.delays))))
+            for model, at in self._by_model(block.head["combination"]):
+                gather = batch.gather(model)
+                self._outcomes_of(gather, block if at is None else _part(block, at))
 
-    def _outcomes_of(
-        self,
-        gather: Gather,
-        outcomes: Outcomes,
-        head: npt.NDArray[Any],
-        at: npt.NDArray[np.int64],
-        visible: npt.NDArray[np.float64],
-        label: npt.NDArray[np.float64],
-        delays: npt.NDArray[np.float64],
-        sign: float,
-    ) -> None:
+    def _by_model(self, combinations: npt.NDArray[Any]) -> Iterator[tuple[str, npt.NDArray[np.int64] | None]]:
+        """Each model with the positions of its rows, None for all of them."""
+        known = self.state.combinations
+        models = known.model_of[combinations]
+        if (models == models[0]).all():
+            yield known.models[models[0]], None
+            return
+        for model in np.unique(models).tolist():
+            yield known.models[model], np.flatnonzero(models == model)
+
+    def _count_events(self, outcomes: Outcomes, batch: Batch) -> None:
+        head = headers([row for _, row, _, _ in outcomes.events])
+        names = np.array([name for name, _, _, _ in outcomes.events])
+        signs = np.array([sign for _, _, _, sign in outcomes.events], dtype=np.int64)
+        panes = self.state.panes(np.array([when for _, _, when, _ in outcomes.events]))
+        models = self.state.combinations.model_of[head["combination"]]
+        for model in np.unique(models).tolist():
+            of_model = models == model
+            gather = batch.gather(self.state.combinations.models[model])
+            for name in np.unique(names[of_model]).tolist():
+                at = np.flatnonzero(of_model & (names == name))
+                times = head["time"][at].astype(np.float64)
+                rows = gather.add_rows(head["combination"][at].astype(np.int64), panes[at], times)
+                gather.tally.one(name, rows, signs[at].astype(np.float64))
+                if name == "late":
+                    gather.add_cohorts(times, 2, signs[at])
+
+    def _outcomes_of(self, gather: Gather, block: Block) -> None:
         reference = gather.reference
+        head, delays, sign = block.head, block.delays, float(block.sign)
         times = head["time"].astype(np.float64)
         combinations = head["combination"].astype(np.int64)
-        panes = self.state.panes(visible)
+        panes = self.state.panes(block.visible)
         rows = gather.add_rows(combinations, panes, times)
         score, predicted = head["score"].astype(np.float64), head["predicted"].astype(np.float64)
         score_codes = reference.score.bins.assign(score) if reference.score is not None else None  # type: ignore[arg-type]
@@ -166,21 +159,32 @@ class OutcomeSide:
         if reference.task == "multiclass" and reference.classes:
             current = self.state.mapping(reference.bins_fingerprint)
             if (head["mapping"] == current).all():
-                shares = class_scores([outcomes.rows[position] for position in at], len(reference.classes))
+                shares = class_scores(block.rows, len(reference.classes))
         gather.tally.one("outcomes", rows, sign)
-        tally_outcomes(gather.tally, rows, score, predicted, label, score_codes, shares, sign)
+        tally_outcomes(gather.tally, rows, score, predicted, block.labels, score_codes, shares, sign)
         if sign < 0:
             return
         fresh = np.flatnonzero(~np.isnan(delays))
         if len(fresh):
             gather.tally.one("joined", rows[fresh])
             gather.add_cohorts(times[fresh], 1)
+            sample_losses(
+                gather,
+                self.state.sampler(reference, gather.model_id, "loss"),
+                self.state.combinations,
+                np.column_stack([times[fresh], score[fresh]]),
+                predicted[fresh],
+                block.labels[fresh],
+                block.visible[fresh],
+                panes[fresh],
+                combinations[fresh],
+            )
         tally_delays(gather.tally, rows[fresh], delays[fresh])
         for name in reference.layout.business:
             given = [
                 (position, values[name])
                 for position in fresh.tolist()
-                if (values := outcomes.values[int(at[position])]) and name in values
+                if (values := block.values[position]) and name in values
             ]
             if given:
                 where = rows[[position for position, _ in given]]
@@ -188,3 +192,16 @@ class OutcomeSide:
                 gather.tally.one(f"value_rows:{name}", where)
                 gather.tally.one(f"value:{name}", where, amounts)
                 gather.tally.one(f"value_squares:{name}", where, amounts**2)
+
+
+def _part(block: Block, at: npt.NDArray[np.int64]) -> Block:
+    places = at.tolist()
+    return Block(
+        [block.rows[place] for place in places],
+        block.head[at],
+        block.labels[at],
+        block.visible[at],
+        [block.values[place] for place in places],
+        block.delays[at],
+        block.sign,
+    )

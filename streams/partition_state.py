@@ -11,9 +11,11 @@ import numpy.typing as npt
 from leadline.config import Config
 from streams.combinations import Combinations
 from streams.reference_book import ReferenceBook
+from streams.references import Reference
 from streams.request_rows import RequestRows
 from streams.sampling import Sampler
 from streams.stored_state import require_same
+from streams.value_streams import Kind, stream_rate
 from streams.watermark import Watermark
 
 COMBINATIONS_TABLE = "combinations"
@@ -28,7 +30,7 @@ class Checkpoint(msgspec.Struct):
     sequence: int = 0
     buckets: dict[int, int] = {}
     mappings: list[str] = []
-    samplers: dict[str, tuple[int, int, float]] = {}
+    samplers: dict[str, tuple[float, int, int, float]] = {}
     learned: dict[str, int] = {}
     counts: dict[str, int] = {}
     rejected: dict[str, int] = {}
@@ -63,7 +65,7 @@ class PartitionState:
         self.rejected: dict[str, int] = stored.rejected
         self.mappings: list[str] = stored.mappings
         self.learned_rows: dict[str, int] = stored.learned
-        self.samplers = {name: Sampler(self._per_pane, *values) for name, values in stored.samplers.items()}
+        self.samplers = {name: Sampler(*values) for name, values in stored.samplers.items()}
         self.rows = RequestRows(
             join.delay_window + join.kept_past_window + join.early_tolerance, join.cache_rows, stored.buckets
         )
@@ -74,10 +76,6 @@ class PartitionState:
         for table, rows in tables.items():
             if table.startswith("b:"):
                 self.rows.load(int(table[2:]), rows)
-
-    @property
-    def _per_pane(self) -> float:
-        return self.config.panes.sample_per_second * self.pane_s
 
     def _reserve(self, model_id: str) -> None:
         reference = self.book.find(model_id)
@@ -116,9 +114,11 @@ class PartitionState:
             self.mappings.append(fingerprint)
         return self.mappings.index(fingerprint)
 
-    def sampler(self, model_id: str) -> Sampler:
-        """Chooses which of the model's rows are sampled."""
-        found = self.samplers.get(model_id)
+    def sampler(self, reference: Reference, model_id: str, kind: Kind) -> Sampler:
+        """Chooses which of the model's rows are sampled for streams of this kind."""
+        name = f"{model_id}\x1f{kind}"
+        found = self.samplers.get(name)
         if found is None:
-            found = self.samplers[model_id] = Sampler(self._per_pane)
+            found = self.samplers[name] = Sampler(1.0)
+        found.per_pane = stream_rate(kind, self.config.panes, reference) * self.pane_s
         return found

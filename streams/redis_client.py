@@ -29,6 +29,7 @@ from streams.tables import StoreMisconfigured, StoreUnavailable
 Client = Redis | RedisCluster
 
 SOCKET_TIMEOUT_S = 20.0
+SCHEMES = ("redis", "rediss", "unix")
 PASSING = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, ClusterDownError, MasterDownError, OSError)
 REFUSED = (AuthenticationError, NoPermissionError)
 
@@ -48,8 +49,22 @@ def packing(base: type[Any]) -> type[Any]:
     return type(f"Packed{base.__name__}", (CommandsPackedInC, base), {})
 
 
+def check_url(url: str) -> None:
+    """`StoreMisconfigured` for what is no URL of Redis, without quoting it: a misplaced sign may have made a password its port."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in SCHEMES and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise StoreMisconfigured(
+            "redis.url is no address of Redis: write redis://HOST:PORT/0, or rediss:// for TLS, with signs such as # or / in a "
+            "password written as %23 or %2F"
+        )
+
+
 def shown(url: str) -> str:
-    """The URL without its secrets, for messages."""
+    """The URL without its secrets, for messages. It has passed `check_url`."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
@@ -60,16 +75,58 @@ def translated(url: str) -> Iterator[None]:
     try:
         yield
     except REFUSED as error:
-        raise StoreMisconfigured(f"Redis at {shown(url)} refuses us: {error}") from error
+        raise StoreMisconfigured(f"Redis at {shown(url)} refuses us: {_refusal(error)}") from error
     except PASSING as error:
-        raise StoreUnavailable(f"Redis at {shown(url)}: {type(error).__name__}: {error}") from error
+        raise StoreUnavailable(f"Redis at {shown(url)}: {type(error).__name__}: {error}{_tls_hint(error)}") from error
     except RedisClusterException as error:
+        if isinstance(error.__cause__, REFUSED):  # its text repeats the cause; the cause says whether waiting helps
+            why = _refusal(error.__cause__)
+            raise StoreMisconfigured(f"Redis Cluster at {shown(url)} refuses us: {why}") from error
         raise StoreUnavailable(f"Redis Cluster at {shown(url)}: {error}") from error
     except ResponseError as error:
         if str(error).startswith(("OOM", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "UNBLOCKED")):
             # Full, or unable to save: nothing was written, and people can mend it while we wait.
             raise StoreUnavailable(f"Redis at {shown(url)}: {error}") from error
         raise
+
+
+@contextmanager
+def reached(url: str) -> Iterator[None]:
+    """`translated` around the first exchange with a server, when it is most likely that the address is wrong."""
+    check_url(url)
+    try:
+        with translated(url):
+            yield
+    except (TypeError, ValueError) as error:  # of redis-py, for what stands after the question mark
+        raise StoreMisconfigured(f"redis.url, after the question mark: {error}") from error
+    except StoreUnavailable as error:
+        text = str(error)
+        if url.startswith("redis://") and ("closed by server" in text or "reset by peer" in text):
+            raise StoreUnavailable(f"{text}; if this port speaks TLS, redis.url begins with rediss://") from error
+        raise
+
+
+def _refusal(error: BaseException) -> str:
+    if isinstance(error, NoPermissionError):
+        remedy = "the rights that the user of redis.url needs stand in docs/operations.md, TLS, users, ACLs"
+    else:
+        remedy = "look at user and password in redis.url"
+    words = "it asks for a user" if str(error).startswith("HELLO must be") else str(error).rstrip(".")
+    return f"{words}; {remedy}"
+
+
+def _tls_hint(error: BaseException) -> str:
+    """Why TLS did not come about, from OpenSSL's words."""
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        if "mismatch" in text:
+            return " Redis' certificate does not name the host of redis.url"
+        return " ssl_ca_certs in redis.url (rediss://…?ssl_ca_certs=/path/ca.pem) must name the authority that signed its certificate"
+    if "WRONG_VERSION_NUMBER" in text or "record layer failure" in text.lower():
+        return " This port speaks no TLS: redis.url begins with redis://, or has another port"
+    if "No such file" in text:
+        return " A file that redis.url names is not there"
+    return ""
 
 
 async def connect(url: str) -> Client:
@@ -81,7 +138,7 @@ async def connect(url: str) -> Client:
         # A commit that is repeated finds its offsets moved and does nothing, so a retry is safe.
         "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
     }
-    with translated(url):
+    with reached(url):
         plain = Redis.from_url(url, **options)
         try:
             cluster = (await plain.info("cluster")).get("cluster_enabled")

@@ -33,6 +33,8 @@ class ReferenceBook:
                 positive_label=model.positive_label,
                 threshold=model.threshold,
                 business=model.business,
+                probes=model.probes,
+                resources=model.resources,
             )
         except (BadReference, OSError) as error:
             raise ConfigError(f"models.{model_id}.reference: {error}") from None
@@ -58,7 +60,9 @@ class ReferenceBook:
         if model_id not in self._bare:
             model = self.config.model_for(model_id)
             classes = sorted(first_score) if isinstance(first_score, Mapping) else ()
-            self._bare[model_id] = bare(self.task(model_id, first_score), model.business, classes)
+            self._bare[model_id] = bare(
+                self.task(model_id, first_score), model.business, classes, model.probes, model.resources
+            )
         return self._bare[model_id]
 
     def learn(self, model_id: str, reference: Reference) -> None:

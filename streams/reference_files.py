@@ -6,16 +6,26 @@ import csv
 import gzip
 import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from detectors.binning import CategoryBins, category
+from detectors.embedding import CLIP, FrozenPca
 from leadline.events import ClassValue
 from streams.layout import Task, Vector
 from streams.measure import binary_class, class_index, measure
-from streams.optional_fields import tally_latency
+from streams.optional_fields import (
+    tally_confidence,
+    tally_embedding,
+    tally_latency,
+    tally_layer,
+    tally_pipeline,
+    tally_resource,
+    tally_runtime,
+)
 from streams.references import (
     TOP_CATEGORIES,
     BadReference,
@@ -25,19 +35,27 @@ from streams.references import (
     load_reference,
     numeric_feature,
 )
-from streams.tally import Sparse, Tally
+from streams.tally import Indices, Sparse, Tally
 from streams.tally_outcomes import tally_outcomes
-from streams.tally_predictions import tally_predictions
+from streams.tally_predictions import tally_joint, tally_predictions
 
 SEGMENT_PREFIX = "segment__"
 VALUE_PREFIX = "value__"
 CLASS_PREFIX = "score__"
+RESOURCE_PREFIX = "resource__"
+RUNTIME_PREFIX = "runtime__"
+PROBE_PREFIX = "probe__"  # probe__LAYER__mean, probe__LAYER__std
+PREFIXES = (SEGMENT_PREFIX, CLASS_PREFIX, VALUE_PREFIX, RESOURCE_PREFIX, RUNTIME_PREFIX, PROBE_PREFIX)
+PROBE_PARTS = ("mean", "std")
 RESERVED = frozenset(  # columns that describe the row: fields of the event beside `features`
     {"score", "prediction", "label", "request_id", "model_id", "model_version", "timestamp", "arrived_at", "stage"}
-    | {"latency_ms", "confidence", "entity_id"}
+    | {"latency_ms", "confidence", "entity_id", "embedding_norm", "pipeline_fingerprint"}
 )
 NOT_NUMBERS = frozenset({"nan", "inf", "+inf", "-inf", "infinity", "-infinity"})
 MAX_SEGMENTS = 200
+LEAST_JOINT, MOST_JOINT = 3, 500  # numeric features whose joint distribution is watched
+LEAST_JOINT_ROWS, ROWS_A_COLUMN = 200, 10  # with fewer reference rows the main directions are noise
+EXPLAINED, MOST_DIRECTIONS = 0.8, 16  # directions are taken until they hold this share of the variance
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -49,6 +67,8 @@ def read_reference(
     positive_label: ClassValue | None = None,
     threshold: float = 0.5,
     business: Sequence[str] = (),
+    probes: Sequence[str] = (),
+    resources: Sequence[str] = (),
 ) -> Reference:
     """A built reference (`.json`), or training rows (`.csv`, `.csv.gz`, `.parquet`). BadReference says what is wrong."""
     if not path.exists():
@@ -57,10 +77,17 @@ def read_reference(
         )
     if ".json" in path.suffixes:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        return load_reference(data, str(path))
+        return load_reference(data, str(path)).keeping(probes, resources)
     columns = read_table(path)
     return build_reference(
-        columns, task=task, positive_label=positive_label, threshold=threshold, business=business, source=path.name
+        columns,
+        task=task,
+        positive_label=positive_label,
+        threshold=threshold,
+        business=business,
+        source=path.name,
+        probes=probes,
+        resources=resources,
     )
 
 
@@ -116,6 +143,8 @@ def build_reference(
     business: Sequence[str] = (),
     source: str = "",
     learned: bool = False,
+    probes: Sequence[str] = (),
+    resources: Sequence[str] = (),
 ) -> Reference:
     """Edges, then counts of all rows and of every segment value, by the same code that counts live rows."""
     n = len(next(iter(columns.values()), ()))
@@ -128,11 +157,7 @@ def build_reference(
         scores = [{name: float(values[at] or 0.0) for name, values in class_columns.items()} for at in range(n)]
     labels = columns.get("label")
     found = task if task != "auto" else _task(scores, labels, positive_label)
-    names = [
-        name
-        for name in columns
-        if name not in RESERVED and not name.startswith((SEGMENT_PREFIX, CLASS_PREFIX, VALUE_PREFIX))
-    ]
+    names = [name for name in columns if name not in RESERVED and not name.startswith(PREFIXES)]
     features = [feature for name in names if (feature := _feature(name, columns[name])) is not None]
     numeric_scores = [value for value in scores if isinstance(value, float)]
     if found == "multiclass":
@@ -141,20 +166,49 @@ def build_reference(
     else:
         score = numeric_feature("score", np.array(numeric_scores)) if numeric_scores else None
     classes = _classes(scores, labels) if found == "multiclass" else ()
-    reference = Reference(
-        task=found, features=features, score=score, classes=classes, business=business, learned=learned, source=source
-    )
-    cells = _count(reference, columns, scores, labels, names, segments, positive_label, threshold)
-    return Reference(
+    made = partial(
+        Reference,
         task=found,
         features=features,
         score=score,
         classes=classes,
         business=business,
         learned=learned,
-        cells=cells,
         source=source,
+        probes=[*probes, *_layers(columns)],
+        resources=[*resources, *(name[len(RESOURCE_PREFIX) :] for name in columns if name.startswith(RESOURCE_PREFIX))],
+        joint=_main_directions(features, columns),
     )
+    return made(cells=_count(made(), columns, scores, labels, names, segments, positive_label, threshold))
+
+
+def _layers(columns: Columns) -> list[str]:
+    ends = tuple(f"__{part}" for part in PROBE_PARTS)
+    probes = [name.removeprefix(PROBE_PREFIX) for name in columns if name.startswith(PROBE_PREFIX)]
+    odd = [name for name in probes if not name.endswith(ends)]
+    if odd:
+        raise BadReference(
+            f"column '{PROBE_PREFIX}{odd[0]}' is no {PROBE_PREFIX}LAYER__mean or {PROBE_PREFIX}LAYER__std"
+        )
+    return [name.rpartition("__")[0] for name in probes]
+
+
+def _main_directions(features: Sequence[Feature], columns: Columns) -> FrozenPca | None:
+    """The fewest directions that hold most of what the numeric features say together; None where rows are too few to know."""
+    numeric = [feature for feature in features if feature.kind == "numeric"]
+    if not LEAST_JOINT <= len(numeric) <= MOST_JOINT:
+        return None
+    table = np.zeros((len(columns[numeric[0].name]), len(numeric)))
+    if len(table) < max(LEAST_JOINT_ROWS, ROWS_A_COLUMN * len(numeric)):
+        return None
+    for at, feature in enumerate(numeric):
+        values = feature.assign(columns[feature.name])[1]
+        assert values is not None
+        table[:, at] = np.nan_to_num((values - feature.center) / feature.scale, nan=0.0, posinf=0.0, neginf=0.0)
+    clipped = np.clip(table, -CLIP, CLIP)
+    held = np.linalg.eigvalsh(np.cov(clipped, rowvar=False))[::-1].cumsum()
+    k = int(np.searchsorted(held, EXPLAINED * held[-1])) + 1
+    return FrozenPca.fit(table, min(k, MOST_DIRECTIONS, len(numeric) - 1))
 
 
 def _task(scores: Sequence[Any], labels: Sequence[Any] | None, positive_label: ClassValue | None) -> Task:
@@ -203,9 +257,10 @@ def _count(
     tally = Tally(reference.layout)
     everything = np.arange(n)
     tally_predictions(tally, measured, everything)
-    latency_ms = _numbers(columns.get("latency_ms"))
-    if latency_ms is not None:
-        tally_latency(tally, everything, latency_ms)
+    if measured.unexplained is not None:
+        # The directions were fitted to the even rows: on those the error is too small.
+        tally_joint(tally, everything[1::2], measured.unexplained[1::2])
+    _count_optional(tally, everything, columns)
     if labels is not None:
         truth = read_labels(reference, labels, positive_label)
         known = np.flatnonzero(np.isfinite(truth))
@@ -242,6 +297,51 @@ def _count(
     return {
         segment: _dense(reference, sparse) for segment, sparse in zip(found, tally.fold(keys, len(found)), strict=True)
     }
+
+
+def _count_optional(tally: Tally, rows: Indices, columns: Columns) -> None:
+    """What services publish beside features and score, where training rows say it."""
+    layout = tally.layout
+    for name, count in (
+        ("latency_ms", tally_latency),
+        ("confidence", tally_confidence),
+    ):
+        numbers = _numbers(columns.get(name))
+        if numbers is not None:
+            count(tally, rows, numbers)
+    if "embedding_norm" in columns:
+        tally_embedding(tally, rows, [_optional(value) for value in columns["embedding_norm"]])
+    for name in layout.resources:
+        numbers = _numbers(columns.get(RESOURCE_PREFIX + name))
+        if numbers is not None:
+            tally_resource(tally, rows, name, numbers)
+    for layer in layout.probes:
+        for part in PROBE_PARTS:
+            numbers = _numbers(columns.get(f"{PROBE_PREFIX}{layer}__{part}"))
+            if numbers is not None:
+                tally_layer(tally, rows, layer, part, numbers)
+    if "pipeline_fingerprint" in columns:
+        tally_pipeline(tally, rows, [_word(value) for value in columns["pipeline_fingerprint"]])
+    runtimes = [name for name in columns if name.startswith(RUNTIME_PREFIX)]
+    if runtimes:
+        stated = [
+            {
+                name.removeprefix(RUNTIME_PREFIX): word
+                for name, value in zip(runtimes, row, strict=True)
+                if (word := _word(value)) is not None
+            }
+            for row in zip(*(columns[name] for name in runtimes), strict=True)
+        ]
+        tally_runtime(tally, rows, stated)
+
+
+def _optional(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and np.isfinite(value) else None
+
+
+def _word(value: Any) -> str | None:
+    """A version as text: in CSV 2.1 is read as a number."""
+    return None if value is None else category(value)
 
 
 def _dense(reference: Reference, sparse: Sparse) -> Vector:

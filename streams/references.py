@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.binning import CategoryBins, Codes, NumericBins, as_numbers
+from detectors.embedding import FrozenPca
 from streams.layout import Layout, Task, Vector
 
 COARSE_BINS = 10
 FINE_BINS = 100
 TOP_CATEGORIES = 50
-REFERENCE_VERSION = 1
+REFERENCE_VERSION = 2
 
 
 class BadReference(ValueError):
@@ -118,6 +119,9 @@ class Reference:
         learned: bool = False,
         cells: Mapping[str | None, Vector] | None = None,
         source: str = "",
+        probes: Sequence[str] = (),
+        resources: Sequence[str] = (),
+        joint: FrozenPca | None = None,
     ) -> None:
         self.task: Task = task
         self.features = tuple(features)
@@ -131,7 +135,13 @@ class Reference:
             score.size if score else 0,
             self.classes,
             tuple(business),
+            tuple(sorted(set(probes))),
+            tuple(sorted(set(resources))),
+            joint is not None,
         )
+        self.joint = joint
+        """Main directions of the standardised numeric features: what they leave unexplained is a figure of each row."""
+        self.numeric = [at for at, feature in enumerate(self.features) if feature.kind == "numeric"]
         self.cells: dict[str | None, Vector] = dict(cells or {})
         self.centers = np.array([feature.center for feature in self.features])
         self.scales = np.array([feature.scale for feature in self.features])
@@ -139,11 +149,18 @@ class Reference:
         for feature in (*self.features, *([score] if score else [])):
             digest.update(feature.bins.fingerprint)
             digest.update(feature.groups.tobytes())
+        if joint is not None:
+            digest.update(joint.fingerprint)
         self.bins_fingerprint = digest.hexdigest()[:16]
         """Names the mapping: counts are added only where it is equal."""
         for segment in sorted(self.cells, key=str):
             digest.update(repr(segment).encode() + self.cells[segment].tobytes())
         self.fingerprint = digest.hexdigest()[:16]
+
+    @cached_property
+    def ranged_features(self) -> tuple[int, ...]:
+        """Places of the numeric features that are not constant."""
+        return tuple(at for at, one in enumerate(self.features) if one.kind == "numeric" and one.high > one.low)
 
     @property
     def rows(self) -> int:
@@ -154,10 +171,53 @@ class Reference:
         """The baseline of a segment ("site=north") or, for None, of all traffic."""
         return self.cells.get(segment)
 
+    def keeping(self, probes: Sequence[str], resources: Sequence[str]) -> Reference:
+        """The same baseline with room for these layers and resources too."""
+        if set(probes) <= set(self.layout.probes) and set(resources) <= set(self.layout.resources):
+            return self
+        probes, resources = [*self.layout.probes, *probes], [*self.layout.resources, *resources]
+        wider = self._with({}, probes, resources)
+        cells = {}
+        for segment, vector in self.cells.items():
+            cells[segment] = np.zeros(wider.layout.size)
+            for name, part in self.layout.slots.items():
+                cells[segment][wider.layout.slots[name]] = vector[part]
+        return self._with(cells, probes, resources)
 
-def bare(task: Task, business: Sequence[str] = (), classes: Sequence[str] = ()) -> Reference:
+    def _with(self, cells: Mapping[str | None, Vector], probes: Sequence[str], resources: Sequence[str]) -> Reference:
+        return Reference(
+            task=self.task,
+            features=self.features,
+            score=self.score,
+            classes=self.classes,
+            business=self.layout.business,
+            learned=self.learned,
+            cells=cells,
+            source=self.source,
+            probes=probes,
+            resources=resources,
+            joint=self.joint,
+        )
+
+
+def bare(
+    task: Task,
+    business: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    probes: Sequence[str] = (),
+    resources: Sequence[str] = (),
+) -> Reference:
     """The layout of a model that has no reference yet: rows, join states and outcomes, no features."""
-    return Reference(task=task, features=(), score=None, business=business, learned=True, classes=classes)
+    return Reference(
+        task=task,
+        features=(),
+        score=None,
+        business=business,
+        learned=True,
+        classes=classes,
+        probes=probes,
+        resources=resources,
+    )
 
 
 class _FeatureFile(msgspec.Struct, omit_defaults=True):
@@ -175,6 +235,17 @@ class _FeatureFile(msgspec.Struct, omit_defaults=True):
     counts: dict[str, int] = {}
 
 
+class _JointFile(msgspec.Struct):
+    """Columns are the numeric features in order, standardised by their mean and deviation."""
+
+    centre: list[float]
+    spread: list[float]
+    directions: list[list[float]]
+    rows: int
+    mean: float
+    standard_deviation: float
+
+
 class _ReferenceFile(msgspec.Struct, omit_defaults=True):
     version: int
     task: Task
@@ -187,6 +258,9 @@ class _ReferenceFile(msgspec.Struct, omit_defaults=True):
     learned: bool
     cells: dict[str, dict[str, list[float]]]
     fingerprint: str
+    probes: list[str] = []
+    resources: list[str] = []
+    joint: _JointFile | None = None
 
 
 ALL = ""  # the key of all traffic in the file: no segment has an empty name
@@ -245,8 +319,32 @@ def dump_reference(reference: Reference) -> bytes:
             for segment, vector in sorted(reference.cells.items(), key=lambda item: item[0] or ALL)
         },
         fingerprint=reference.fingerprint,
+        probes=list(layout.probes),
+        resources=list(layout.resources),
+        joint=_joint_file(reference.joint) if reference.joint is not None else None,
     )
     return msgspec.json.format(msgspec.json.encode(file), indent=1)
+
+
+def _joint_file(pca: FrozenPca) -> _JointFile:
+    directions: list[list[float]] = pca.directions.tolist()
+    return _JointFile(pca.centre.tolist(), pca.spread.tolist(), directions, pca.n, pca.mean, pca.std)
+
+
+def _joint(file: _JointFile | None, where: str) -> FrozenPca | None:
+    if file is None:
+        return None
+    columns = len(file.centre)
+    if len(file.spread) != columns or any(len(row) != columns for row in file.directions):
+        raise BadReference(f"{where}: its main directions do not fit its columns; build it again")
+    return FrozenPca(
+        np.array(file.centre),
+        np.array(file.spread),
+        np.array(file.directions).reshape(-1, columns),
+        file.rows,
+        file.mean,
+        file.standard_deviation,
+    )
 
 
 def load_reference(data: bytes, where: str = "reference") -> Reference:
@@ -257,10 +355,11 @@ def load_reference(data: bytes, where: str = "reference") -> Reference:
         raise BadReference(
             f"{where} is no reference of Leadline: {error}; build one with `leadline reference build`"
         ) from None
-    if file.version != REFERENCE_VERSION:
+    if file.version not in (1, REFERENCE_VERSION):
         raise BadReference(
             f"{where} has version {file.version}, this Leadline reads {REFERENCE_VERSION}; build it again"
         )
+    joint = _joint(file.joint, where)
 
     def feature(entry: _FeatureFile) -> Feature:
         if entry.kind == "categorical":
@@ -286,6 +385,9 @@ def load_reference(data: bytes, where: str = "reference") -> Reference:
             learned=file.learned,
             cells=cells,
             source=file.source,
+            probes=file.probes,
+            resources=file.resources,
+            joint=joint,
         )
 
     layout = build({}).layout
@@ -300,6 +402,7 @@ def load_reference(data: bytes, where: str = "reference") -> Reference:
             vector[layout.offset(name) + np.asarray(pairs[0::2], dtype=np.int64)] = pairs[1::2]
         cells[segment or None] = vector
     reference = build(cells)
-    if reference.fingerprint != file.fingerprint:
+    # A file of version 1 was fingerprinted over a layout without the optional fields.
+    if file.version == REFERENCE_VERSION and reference.fingerprint != file.fingerprint:
         raise BadReference(f"{where} does not match its fingerprint: it was edited or cut short; build it again")
     return reference

@@ -89,6 +89,8 @@ def figure_rows(judge: ModelJudge) -> Iterator[dict[str, Any]]:
                     for figure in rows:
                         yield _row(judge.model_id, version, where, axis, start, end, figure)
     yield from _group_rows(judge, only)
+    for where, figure in judge.sequential.figures(judge.several):
+        yield _row(judge.model_id, where.version, where, "arrival", None, None, figure)
 
 
 def _group_rows(judge: ModelJudge, only: str | None) -> Iterator[dict[str, Any]]:

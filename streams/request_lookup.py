@@ -139,6 +139,8 @@ def _reference(store: Store, config: Config, model_id: str, fingerprint: str) ->
                 positive_label=model.positive_label,
                 threshold=model.threshold,
                 business=model.business,
+                probes=model.probes,
+                resources=model.resources,
             )
         else:
             text = store.text(f"{config.redis.prefix}:model:{model_id}{SUFFIX}")

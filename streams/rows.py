@@ -61,13 +61,21 @@ def pack_predictions(
     header["kind"], header["mapping"], header["combination"] = PENDING, mapping, combinations
     header["time"], header["score"], header["predicted"] = times, scores, predicted
     packed["tail"] = tail
-    data, size = packed.tobytes(), packed.dtype.itemsize
-    return [data[at : at + size] for at in range(0, n * size, size)]
+    return _cut(packed.tobytes(), packed.dtype.itemsize)
 
 
 def headers(rows: Sequence[bytes]) -> npt.NDArray[Any]:
     """The headers of rows as one structured array."""
+    sizes = set(map(len, rows))
+    if len(sizes) == 1:
+        return _matrix(rows, sizes.pop())["header"]
     return np.frombuffer(b"".join([row[:HEADER_BYTES] for row in rows]), dtype=HEADER)
+
+
+def _matrix(rows: Sequence[bytes], size: int) -> npt.NDArray[Any]:
+    """Rows of one size as a structured array: `header` and `tail`."""
+    kind = np.dtype([("header", HEADER), ("tail", "u1", (size - HEADER_BYTES,))])
+    return np.frombuffer(b"".join(rows), dtype=kind)
 
 
 def class_scores(rows: Sequence[bytes], classes: int) -> npt.NDArray[np.float32]:
@@ -87,12 +95,20 @@ def join_row(row: bytes, label: float, *, revised: bool = False) -> bytes:
 
 def join_pending(rows: Sequence[bytes], labels: npt.NDArray[np.float64]) -> list[bytes]:
     """`join_row` of pending rows without flags."""
-    data = labels.astype("<f8").tobytes()
-    kind = bytes((JOINED, 0))
-    return [
-        kind + row[2:] + data[at : at + LABEL_BYTES]
-        for row, at in zip(rows, range(0, len(data), LABEL_BYTES), strict=True)
-    ]
+    sizes = set(map(len, rows))
+    if len(sizes) > 1:
+        return [join_row(row, label) for row, label in zip(rows, labels.tolist(), strict=True)]
+    old = sizes.pop()
+    size = old + LABEL_BYTES
+    joined = np.empty((len(rows), size), dtype=np.uint8)
+    joined[:, :old] = np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(rows), old)
+    joined[:, KIND_AT], joined[:, FLAGS_AT] = JOINED, 0
+    joined[:, old:] = labels.astype("<f8").view(np.uint8).reshape(len(rows), LABEL_BYTES)
+    return _cut(joined.tobytes(), size)
+
+
+def _cut(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
 
 
 def flag_row(row: bytes, flag: int) -> bytes:

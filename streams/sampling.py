@@ -1,4 +1,4 @@
-"""Which single values the sequential detectors see: a capped share, chosen by a hash of the request id. A replay chooses the same."""
+"""Which single values the sequential detectors see: a capped share, chosen by a hash of the row. A replay chooses the same."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 LEVELS = 65535
+NO_LEVEL = -1
+"""Stands for a value that is missing, or no number."""
+
+Indices = npt.NDArray[np.int64]
+
+
+def row_hashes(keys: Sequence[bytes]) -> Indices:
+    """CRC-32 of each key: spreads ids evenly, and is the same everywhere."""
+    return np.fromiter(map(zlib.crc32, keys), np.int64, len(keys))
 
 
 class Sampler:
@@ -18,12 +27,10 @@ class Sampler:
         self.per_pane = per_pane
         self.pane, self.seen, self.share = pane, seen, share
 
-    def choose(
-        self, ids: Sequence[bytes], panes: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Positions of the chosen rows and their hashes, for rows in order of arrival; `ids` in UTF-8."""
-        if not len(ids):
-            return np.empty(0, np.int64), np.empty(0, np.int64)
+    def choose(self, hashes: Indices, panes: Indices) -> Indices:
+        """Positions of the chosen rows, for rows in order of arrival."""
+        if not len(hashes):
+            return np.empty(0, np.int64)
         last = int(panes[-1])
         if last != self.pane:
             self.share = min(1.0, self.per_pane / max(self.seen, 1)) if self.seen else 1.0
@@ -32,21 +39,16 @@ class Sampler:
         self.seen += here
         # A pane that grows past its cap while it runs is cut at once, not only in the next one.
         share = min(self.share, self.per_pane / max(self.seen, 1))
-        if len(ids) > 4 * self.per_pane:
-            share = min(share, 4 * self.per_pane / len(ids))
-        hashes = np.fromiter(map(zlib.crc32, ids), np.int64, len(ids))
-        if share >= 1.0:
-            return np.arange(len(ids)), hashes
-        chosen = np.flatnonzero(hashes < share * 2**32)
-        return chosen, hashes[chosen]
+        if len(hashes) > 4 * self.per_pane:
+            share = min(share, 4 * self.per_pane / len(hashes))
+        return np.arange(len(hashes)) if share >= 1.0 else np.flatnonzero(hashes < share * 2**32)
 
-    def state(self) -> tuple[int, int, float]:
-        return self.pane, self.seen, self.share
+    def state(self) -> tuple[float, int, int, float]:
+        return self.per_pane, self.pane, self.seen, self.share
 
 
-def to_levels(values: npt.NDArray[np.float64], low: float, high: float) -> list[int]:
-    """Values mapped from [low, high] to 0..65535, clipped."""
+def to_levels(values: npt.NDArray[np.float64], low: float, high: float) -> Indices:
+    """Values mapped from [low, high] to 0..65535, clipped; `NO_LEVEL` for NaN."""
     width = high - low
-    scaled = (values - low) / (width if width > 0 else 1.0)
-    levels: list[int] = np.rint(np.clip(scaled, 0.0, 1.0) * LEVELS).astype(np.int64).tolist()
-    return levels
+    scaled = np.clip((values - low) / (width if width > 0 else 1.0), 0.0, 1.0) * LEVELS
+    return np.where(np.isnan(scaled), NO_LEVEL, np.rint(np.nan_to_num(scaled))).astype(np.int64)

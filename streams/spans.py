@@ -7,6 +7,7 @@ spans and its parent need: the levels are the ladder that bounds a judge's memor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -19,9 +20,11 @@ BLOCKS = 8
 KEPT = BLOCKS + 1
 SHORT = (1, 2, 4)
 
+Part = tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]
+
 
 class Block(NamedTuple):
-    """Counts of 2^level panes: non-zero slots, ascending, with the two numbers that decide whether a look is worth it."""
+    """Counts of 2^level panes: slots, ascending, with the two numbers that decide whether a look is worth it."""
 
     slots: npt.NDArray[np.int32]
     values: npt.NDArray[np.float64]
@@ -37,7 +40,8 @@ class Spans:
         self.size = size
         self.rows_slot, self.outcomes_slot = rows_slot, outcomes_slot
         self.blocks: list[dict[int, Block]] = [{} for _ in range(levels)]
-        self.open: dict[int, list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]]] = {}
+        self._rows, self._outcomes = [0.0] * levels, [0.0] * levels
+        self.open: dict[int, list[Part]] = {}
         self.not_before = 0
         self.dirty: set[tuple[int, int]] = set()
         self.gone: set[tuple[int, int]] = set()
@@ -46,6 +50,7 @@ class Spans:
         """The same blocks for another cell, all of them yet to be written."""
         other = Spans(self.levels, self.size, self.rows_slot, self.outcomes_slot)
         other.blocks = [dict(level) for level in self.blocks]
+        other._rows, other._outcomes = list(self._rows), list(self._outcomes)
         other.open = {pane: list(parts) for pane, parts in self.open.items()}
         other.not_before = self.not_before
         other.dirty = {(level, number) for level, kept in enumerate(self.blocks) for number in kept} | {
@@ -62,8 +67,7 @@ class Spans:
             return True
         parts.append((slots, values))
         if len(parts) >= 16:
-            block = self._sum(parts)
-            self.open[pane] = [(block.slots, block.values)]
+            self.open[pane] = [self._sum(parts)]
         return False
 
     def close(self, level: int, block: int) -> bool:
@@ -74,55 +78,59 @@ class Spans:
                 return False
             self.gone.add((-1, block))
             self.dirty.discard((-1, block))
-            made = self._sum(parts)
+            made = self._block(*self._sum(parts))
         else:
-            children = [
-                found
-                for child in (2 * block, 2 * block + 1)
-                if (found := self.blocks[level - 1].get(child)) is not None
-            ]
-            if not children:
+            below = self.blocks[level - 1]
+            halves = [half for number in (2 * block, 2 * block + 1) if (half := below.get(number)) is not None]
+            if not halves:
                 return False
-            made = children[0] if len(children) == 1 else self._sum([(child.slots, child.values) for child in children])
-        kept = self.blocks[level]
-        kept[block] = made
+            made = halves[0] if len(halves) == 1 else _joined(*halves)
+        self._keep(level, block, made)
         self.dirty.add((level, block))
-        for old in [number for number in kept if number <= block - KEPT - (block & 1)]:
-            del kept[old]
+        kept = self.blocks[level]
+        last = block - KEPT - (block & 1)
+        # Blocks are kept in order of time: the oldest come first.
+        while (old := next(iter(kept))) <= last:
+            self._drop(level, old)
             self.dirty.discard((level, old))
             self.gone.add((level, old))
         return True
 
-    def _sum(self, parts: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]]) -> Block:
-        if len(parts) == 1:
-            slots, values = parts[0]
-        else:
-            together = np.concatenate([part[0] for part in parts])
-            weights = np.concatenate([part[1] for part in parts])
-            if len(together) * 8 > self.size:
-                dense = np.asarray(np.bincount(together, weights=weights, minlength=self.size), dtype=np.float64)
-                slots = np.flatnonzero(dense).astype(np.int32)
-                values = dense[slots]
-            else:
-                order = np.argsort(together, kind="stable")
-                sorted_slots = together[order]
-                first = np.empty(len(order), dtype=np.bool_)
-                first[:1] = True
-                np.not_equal(sorted_slots[1:], sorted_slots[:-1], out=first[1:])
-                slots = sorted_slots[first]
-                values = np.asarray(np.bincount(np.cumsum(first) - 1, weights=weights[order]), dtype=np.float64)
-        return Block(
-            slots, values, self._slot(slots, values, self.rows_slot), self._slot(slots, values, self.outcomes_slot)
-        )
+    def _keep(self, level: int, number: int, block: Block) -> None:
+        self.blocks[level][number] = block
+        self._rows[level] += max(block.rows, 0.0)
+        self._outcomes[level] += max(block.outcomes, 0.0)
 
-    @staticmethod
-    def _slot(slots: npt.NDArray[np.int32], values: npt.NDArray[np.float64], slot: int) -> float:
-        at = int(np.searchsorted(slots, slot))
-        return float(values[at]) if at < len(slots) and slots[at] == slot else 0.0
+    def _drop(self, level: int, number: int) -> None:
+        block = self.blocks[level].pop(number)
+        self._rows[level] -= max(block.rows, 0.0)
+        self._outcomes[level] -= max(block.outcomes, 0.0)
+
+    def _sum(self, parts: list[Part]) -> Part:
+        """The entries of one pane added up, slots ascending."""
+        if len(parts) == 1:
+            return parts[0]
+        dense = np.bincount(
+            np.concatenate([part[0] for part in parts]),
+            weights=np.concatenate([part[1] for part in parts]),
+            minlength=self.size,
+        )
+        slots = np.flatnonzero(dense).astype(np.int32)
+        return slots, np.asarray(dense[slots], dtype=np.float64)
+
+    def _block(self, slots: npt.NDArray[np.int32], values: npt.NDArray[np.float64]) -> Block:
+        def value(slot: int) -> float:
+            at = int(slots.searchsorted(slot))
+            return float(values[at]) if at < len(slots) and slots[at] == slot else 0.0
+
+        return Block(slots, values, value(self.rows_slot), value(self.outcomes_slot))
 
     def looks(self, level: int, block: int, least: float) -> list[tuple[int, list[Block]]]:
         """The spans to look at when this block closed, shortest first: (number of blocks, its blocks). None of fewer than `least` rows
         and outcomes, none that holds what a shorter one held."""
+        # The sums over all that is kept bound every span's: most looks at a quiet cell end here.
+        if self._rows[level] < least and self._outcomes[level] < least:
+            return []
         longest = self.members(level, BLOCKS, block)
         if sum(member.rows for member in longest) < least and sum(member.outcomes for member in longest) < least:
             return []
@@ -141,9 +149,7 @@ class Spans:
     def members(self, level: int, count: int, block: int) -> list[Block]:
         """The blocks of the span of `count` blocks that ends with `block`; none that reaches back before `not_before`."""
         kept = self.blocks[level]
-        first = max(
-            block - count + 1, -(-self.not_before >> level) if level == 0 else -(-self.not_before // (1 << level))
-        )
+        first = max(block - count + 1, -(-self.not_before >> level))
         return [found for number in range(first, block + 1) if (found := kept.get(number)) is not None]
 
     def dense(self, members: list[Block]) -> Vector:
@@ -173,24 +179,46 @@ class Spans:
         """Rows written and removed since the last call, by "level:block" (level -1 is an open pane)."""
         written = {}
         for level, number in sorted(self.dirty):
-            block = self._sum(self.open[number]) if level < 0 else self.blocks[level][number]
+            if level < 0:
+                slots, values = self._sum(self.open[number])
+            else:
+                slots, values, _, _ = self.blocks[level][number]
             written[f"{level}:{number}"] = msgspec.msgpack.encode(
-                (block.slots.astype("<u4").tobytes(), block.values.astype("<f8").tobytes())
+                (slots.astype("<u4").tobytes(), values.astype("<f8").tobytes())
             )
         removed = [f"{level}:{number}" for level, number in sorted(self.gone) if (level, number) not in self.dirty]
         self.dirty.clear()
         self.gone.clear()
         return written, removed
 
-    def restore(self, name: str, row: bytes) -> None:
-        """Takes one row back."""
-        level, number = (int(part) for part in name.split(":"))
-        raw_slots, raw_values = msgspec.msgpack.decode(row, type=tuple[bytes, bytes])
-        slots = np.frombuffer(raw_slots, dtype="<u4").astype(np.int32)
-        values = np.frombuffer(raw_values, dtype="<f8").astype(np.float64)
-        if level < 0:
-            self.open[number] = [(slots, values)]
-        else:
-            self.blocks[level][number] = Block(
-                slots, values, self._slot(slots, values, self.rows_slot), self._slot(slots, values, self.outcomes_slot)
-            )
+    def forget_changes(self) -> None:
+        """Nothing changed since the last call, as far as rows go: a backtest stores none."""
+        self.dirty.clear()
+        self.gone.clear()
+
+    def restore(self, rows: Mapping[str, bytes]) -> None:
+        """Takes rows back, by the names of `take_changes`."""
+        named = [
+            (int(level), int(number), row) for name, row in rows.items() for level, _, number in [name.partition(":")]
+        ]
+        for level, number, row in sorted(named):
+            raw_slots, raw_values = msgspec.msgpack.decode(row, type=tuple[bytes, bytes])
+            slots = np.frombuffer(raw_slots, dtype="<u4").astype(np.int32)
+            values = np.frombuffer(raw_values, dtype="<f8").astype(np.float64)
+            if level < 0:
+                self.open[number] = [(slots, values)]
+            else:
+                self._keep(level, number, self._block(slots, values))
+
+
+def _joined(one: Block, other: Block) -> Block:
+    """Two neighbours as one block."""
+    slots = np.concatenate((one.slots, other.slots))
+    order = slots.argsort(kind="stable")
+    slots = slots[order]
+    first = np.empty(len(slots), dtype=np.bool_)
+    first[:1] = True
+    np.not_equal(slots[1:], slots[:-1], out=first[1:])
+    starts = np.flatnonzero(first)
+    values = np.add.reduceat(np.concatenate((one.values, other.values))[order], starts) if len(starts) else np.empty(0)
+    return Block(slots[starts], values, one.rows + other.rows, one.outcomes + other.outcomes)

@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from redis import Redis, RedisCluster
 
-from streams.redis_client import translated
-from streams.tables import StoreMisconfigured
+from streams.redis_client import reached, translated
 
 TIMEOUT_S = 5.0
 SCAN_COUNT = 1000
-SCHEMES = ("redis", "rediss", "unix")
 
 
 def open_store(url: str) -> Store:
     """A connection to a plain Redis or a Cluster. `StoreUnavailable` where nobody answers, `StoreMisconfigured` where we are refused."""
-    _check(url)
     options: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}
-    with translated(url):
+    with reached(url):
         plain = Redis.from_url(url, **options)
         try:
             if not plain.info("cluster").get("cluster_enabled"):
@@ -31,20 +27,6 @@ def open_store(url: str) -> Store:
             raise
         plain.close()
         return Store(RedisCluster.from_url(url, **options), url)
-
-
-def _check(url: str) -> None:
-    """`StoreMisconfigured` for what is no URL of Redis, without quoting it: a misplaced sign may have made a password its port."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in SCHEMES and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise StoreMisconfigured(
-            "redis.url is no address of Redis: write redis://HOST:PORT/0, or rediss:// for TLS, with signs such as # or / in a "
-            "password written as %23 or %2F"
-        )
 
 
 class Store:

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from streams.layout import COLLAPSE_SLOTS, Layout
-from streams.measure import OUT_OF_DISTRIBUTION_Z, Columns, entropy
+from streams.measure import OUT_OF_DISTRIBUTION_Z, Columns, Floats, entropy
 from streams.tally import Indices, Tally
 
 
@@ -53,3 +53,10 @@ def tally_predictions(tally: Tally, columns: Columns, rows: Indices) -> None:
     # A cheap mix of the rounded score: one most frequent value shows as one full slot.
     mixed = (np.clip(rounded, -(2**52), 2**52).astype(np.int64) * 2654435761 >> 16) % COLLAPSE_SLOTS
     tally.add(rows, layout.offset("collapse") + mixed)
+
+
+def tally_joint(tally: Tally, rows: Indices, unexplained: Floats) -> None:
+    """What main directions leave unexplained of each row [n], in deviations of the reference."""
+    tally.one("joint_rows", rows)
+    tally.one("joint_sum", rows, unexplained)
+    tally.one("joint_squares", rows, unexplained**2)

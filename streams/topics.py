@@ -8,15 +8,18 @@ topics itself, and `ensure_topics` then finds them and only checks.
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource  # the public name is not declared as exported
 from confluent_kafka.cimpl import NewTopic
 
+from leadline.kafka_refusals import RIGHTS, explained, final, named
 from streams.topic_plan import TopicSpec
 
 POLL_S = 0.05
+FIRST_ANSWER_S = 2.0  # then it is asked whether there is anything to wait for
 
 
 class TopicsError(RuntimeError):
@@ -57,21 +60,58 @@ class EnsureReport:
     existing: tuple[str, ...]
 
 
-def admin_client(bootstrap_servers: str, settings: Mapping[str, str] | None = None) -> AdminClient:
-    """An admin client. `settings` are librdkafka's (TLS, SASL); they are never logged."""
-    return AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 3, **(settings or {})})
+class BrokerRefuses(TopicsError):
+    """The broker, or its certificate, is not one for us; waiting will not help."""
+
+    reason = "broker_refuses"
+
+
+class Admin(AdminClient):
+    """An admin client that remembers what its connections heard: a call of its own fails with `timed out` alone."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self.where = str(options["bootstrap.servers"])
+        self.heard: list[KafkaError] = []
+        with_ears: dict[str, Any] = {**options, "error_cb": self.heard.append}
+        super().__init__(with_ears)
+
+    def refusal(self) -> KafkaError | None:
+        """The last error that waiting does not mend, if there was any."""
+        self.poll(0)
+        return next((error for error in reversed(self.heard) if final(error)), None)
+
+
+def admin_client(bootstrap_servers: str, settings: Mapping[str, Any] | None = None) -> Admin:
+    """An admin client. `settings` are librdkafka's (TLS, SASL); they are never logged. `BrokerRefuses` for unusable ones."""
+    try:
+        return Admin({"bootstrap.servers": bootstrap_servers, "log_level": 2, **(settings or {})})
+    except KafkaException as error:
+        raise BrokerRefuses(f"no client can be made: {named(reason_of(error))}") from error
 
 
 def describe_partitions(admin: AdminClient, *, timeout_s: float = 10.0) -> dict[str, int]:
     """Partition count of every topic that has a leader for each partition; internal topics too.
 
     Asks for all topics: asking for a single name creates it on brokers that create on demand, the mock broker among
-    them.
+    them. Raises `BrokerUnreachable`, or `BrokerRefuses` as soon as that is known.
     """
-    try:
-        metadata = admin.list_topics(timeout=timeout_s)
-    except KafkaException as error:
-        raise BrokerUnreachable(f"no answer from the broker within {timeout_s:g} s: {reason_of(error)}") from error
+    deadline = time.monotonic() + timeout_s
+    patience = min(FIRST_ANSWER_S, timeout_s)
+    while True:
+        try:
+            metadata = admin.list_topics(timeout=patience)
+            break
+        except KafkaException as error:
+            refusal = admin.refusal() if isinstance(admin, Admin) else None
+            if refusal is not None:
+                raise BrokerRefuses(f"Kafka: {explained(refusal)}") from error
+            patience = deadline - time.monotonic()
+            if patience <= 0:
+                where = f" at {admin.where}" if isinstance(admin, Admin) else ""
+                words = f"no broker answered{where} within {timeout_s:g} s ({reason_of(error)})"
+                raise BrokerUnreachable(
+                    f"{words}; look at kafka.bootstrap_servers and kafka.security.protocol"
+                ) from error
     return {
         name: len(topic.partitions)
         for name, topic in metadata.topics.items()
@@ -79,11 +119,16 @@ def describe_partitions(admin: AdminClient, *, timeout_s: float = 10.0) -> dict[
     }
 
 
+def missing_words(missing: Collection[str], *, secured: bool = False) -> str:
+    """`secured`: the broker knows who asks. It does not tell him of topics that he may not describe."""
+    words = f"missing: {', '.join(missing)}; create them with: leadline topics create"
+    return f"{words}, or let the user of kafka.security.username describe them ({RIGHTS})" if secured else words
+
+
 def check_partitions(specs: Iterable[TopicSpec], found: Mapping[str, int]) -> None:
     """Raise `TopicMissing` or `PartitionsDiffer`, naming every fault at once, unless `found` has what `specs` want."""
-    missing = [spec.name for spec in specs if spec.name not in found]
-    if missing:
-        raise TopicMissing(f"missing: {', '.join(missing)}; create them with: leadline topics create")
+    if missing := [spec.name for spec in specs if spec.name not in found]:
+        raise TopicMissing(missing_words(missing))
     differing = [
         f"{spec.name} has {found[spec.name]}, wanted {spec.partitions}"
         for spec in specs
@@ -98,9 +143,8 @@ def check_partitions(specs: Iterable[TopicSpec], found: Mapping[str, int]) -> No
 
 def check_copartitioned(topics: Collection[str], found: Mapping[str, int]) -> int:
     """The one partition count of topics that are joined; `TopicMissing` or `PartitionsDiffer` otherwise."""
-    missing = [name for name in topics if name not in found]
-    if missing:
-        raise TopicMissing(f"missing: {', '.join(missing)}; create them with: leadline topics create")
+    if missing := [name for name in topics if name not in found]:
+        raise TopicMissing(missing_words(missing))
     counts = {name: found[name] for name in topics}
     if len(set(counts.values())) != 1:
         each = ", ".join(f"{name} has {count}" for name, count in counts.items())
@@ -149,20 +193,20 @@ def create_topics(admin: AdminClient, specs: Collection[TopicSpec], *, timeout_s
         for spec in specs
     ]
     created: list[str] = []
-    refused: list[str] = []
+    refused: dict[str, list[str]] = {}
     for name, future in admin.create_topics(wanted, operation_timeout=timeout_s, request_timeout=timeout_s).items():
         try:
             future.result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                refused.append(f"{name}: {reason_of(error)}")
+                why = explained(error.args[0])
+                if error.args[0].code() == KafkaError._TIMED_OUT:
+                    why += " (the embedded broker answers no such request: it is given its topics at start)"
+                refused.setdefault(why, []).append(name)
         else:
             created.append(name)
     if refused:
-        raise CreateRefused(
-            f"not created: {'; '.join(refused)}. (The embedded broker answers no such request: it is given its topics "
-            "at start)"
-        )
+        raise CreateRefused("; ".join(f"not created: {', '.join(names)}: {why}" for why, names in refused.items()))
     return created
 
 
@@ -170,6 +214,8 @@ def describe_settings(
     admin: AdminClient, topics: Collection[str], *, timeout_s: float = 10.0
 ) -> dict[str, dict[str, str]]:
     """Topic settings as the broker holds them, name to value. The mock broker does not answer this."""
+    if not topics:
+        return {}  # confluent-kafka refuses to ask for nothing
     resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in topics]
     settings: dict[str, dict[str, str]] = {}
     for resource, future in admin.describe_configs(resources, request_timeout=timeout_s).items():

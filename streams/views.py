@@ -101,9 +101,14 @@ class Views:
                         )
                         incident = firing.get((where, figure.signal, figure.subject))
                         shown[name] = _json(self._signal(figure, incident, judge, first))
+        for where, figure in judge.sequential.figures(judge.several) if shown else ():
+            name = "|".join([where.version or "*", where.segment or "*", figure.signal, figure.subject or "*"])
+            shown[name] = _json(self._signal(figure, None, judge, None))
         return shown or None
 
-    def _signal(self, figure: Figure, incident: Incident | None, judge: ModelJudge, first: int) -> dict[str, Any]:
+    def _signal(
+        self, figure: Figure, incident: Incident | None, judge: ModelJudge, first: int | None
+    ) -> dict[str, Any]:
         return {
             "value": _finite(figure.value),
             "reference": _finite(figure.reference),
@@ -111,7 +116,7 @@ class Views:
             "noise_floor": _finite(figure.floor),
             "verdict": verdict(figure, incident, judge),
             "incident": incident.id if incident else None,
-            "window_start": first * judge.pane_s,
+            "window_start": first * judge.pane_s if first is not None else None,
             "window_end": judge.closed * judge.pane_s,
         }
 

@@ -33,7 +33,19 @@ def deliver(
 
     with clean_errors():
         told = deliver_settings(settings)
+        _check_record(settings)
     raise typer.Exit(run_deliver(told))
+
+
+def _check_record(config: Config) -> None:
+    """A Redis that is away is no hindrance: the process remembers meanwhile. One that will never let us in is."""
+    from streams.store import open_store
+    from streams.tables import StoreUnavailable
+
+    try:
+        open_store(config.redis.url.get_secret_value()).close()
+    except StoreUnavailable as error:
+        typer.echo(f"leadline: {error}; alerts may be repeated until it is back", err=True)
 
 
 def deliver_settings(config: Config) -> DeliverSettings:

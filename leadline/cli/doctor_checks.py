@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from leadline.config import Config
+from leadline.config import Config, ConfigError
 from sinks.registry import SinkConfigError, parse_sinks
 from streams.configured_topics import topic_specs
 from streams.redis_client import shown
 from streams.store import Store, open_store
-from streams.tables import StoreError
+from streams.tables import StoreError, StoreMisconfigured
 from streams.topics import (
+    BrokerRefuses,
     BrokerUnreachable,
     TopicsError,
     admin_client,
@@ -68,6 +69,8 @@ def references(config: Config) -> Iterator[Finding]:
                 positive_label=model.positive_label,
                 threshold=model.threshold,
                 business=model.business,
+                probes=model.probes,
+                resources=model.resources,
             )
         except (BadReference, OSError) as error:
             yield Finding(
@@ -100,22 +103,27 @@ def sinks(config: Config) -> Finding:
 def broker(config: Config) -> Iterator[Finding]:
     """The broker, its topics, their partition counts and settings."""
     kafka = config.kafka
-    admin = admin_client(kafka.bootstrap_servers, {"log_level": "0", **kafka.security.librdkafka()})
+    secured = kafka.security.username is not None
     try:
+        admin = admin_client(kafka.bootstrap_servers, {"log_level": 0, **kafka.security.librdkafka()})
         found = describe_partitions(admin, timeout_s=BROKER_WAIT_S)
-    except BrokerUnreachable as error:
-        yield Finding(
-            "broker",
-            "fail",
-            f"{kafka.bootstrap_servers}: {error}",
-            "start Kafka (docker compose up, make kafka-up), or set kafka.bootstrap_servers; with TLS or SASL, look at kafka.security",
-        )
+    except (BrokerRefuses, ConfigError) as error:
+        yield Finding("broker", "fail", str(error), "correct the keys that are named")
         return
-    yield Finding("broker", "ok", kafka.bootstrap_servers)
+    except BrokerUnreachable as error:
+        mend = "start Kafka (docker compose up, make kafka-up), or set kafka.bootstrap_servers"
+        mend += f"; if it runs there: does it speak {kafka.security.protocol} (kafka.security.protocol)?"
+        yield Finding("broker", "fail", str(error), mend)
+        return
+    user = f", as {kafka.security.username}" if secured else ""
+    yield Finding("broker", "ok", f"{kafka.bootstrap_servers} ({kafka.security.protocol}{user})")
     specs = topic_specs(config)
     missing = [spec.name for spec in specs if spec.name not in found]
     if missing:
-        yield Finding("topics", "fail", f"missing: {', '.join(missing)}", "leadline topics create")
+        mend = "leadline topics create"
+        if secured:
+            mend += ", or an ACL: a topic that this user may not describe looks to him as if it were not there"
+        yield Finding("topics", "fail", f"missing: {', '.join(missing)}", mend)
     else:
         yield Finding("topics", "ok", f"all {len(specs)} exist")
     for pair in ((kafka.topics.predictions, kafka.topics.labels), (kafka.topics.changes, kafka.topics.digests)):
@@ -159,6 +167,8 @@ def store(config: Config) -> Iterator[Finding]:
             yield Finding("Redis", "ok", shown(url))
             yield from server(opened)
             yield from workers(opened, config.redis.prefix)
+    except StoreMisconfigured as error:
+        yield Finding("Redis", "fail", str(error), "set redis.url, or the user's rights")
     except StoreError as error:
         yield Finding("Redis", "fail", str(error), "start Redis (docker compose up, make kafka-up), or set redis.url")
 

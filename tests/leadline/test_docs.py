@@ -140,7 +140,7 @@ def test_the_page_of_the_architecture_names_files_that_exist() -> None:
 
 @pytest.mark.parametrize("task", ["binary", "regression", "multiclass"])
 def test_the_page_of_digests_names_every_section_and_field(task: Task) -> None:
-    layout = Layout(task, (("age", 12),), 12, ("a", "b"), ("worth",))
+    layout = Layout(task, (("age", 12),), 12, ("a", "b"), ("worth",), ("dense",), ("cpu_s",), True)
     text = named(page("digests.md"))
     assert {name.partition(":")[0] for name in layout.slots} - text == set()
     assert set(Digest.__struct_fields__) - text == set()

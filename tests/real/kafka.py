@@ -1,8 +1,10 @@
 """Apache Kafka as one KRaft node (broker and controller) on loopback."""
 
+import base64
 import contextlib
 import shutil
 import subprocess
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -33,14 +35,21 @@ class KafkaServer(Server):
         *,
         port: int | None = None,
         properties: Mapping[str, str] | None = None,
+        scram: Mapping[str, str] | None = None,
+        client: Mapping[str, str] | None = None,
         heap_mb: int = 768,
         detached: bool = False,
     ) -> None:
+        """`scram`: SCRAM-SHA-512 users with their passwords, there from the first start. `client`: librdkafka's options of
+        one whom the broker lets in, for `answers`.
+        """
         super().__init__(folder, detached=detached)
         self.cache = cache
         self.port = port or free_port()
         self._controller_port = free_port()
         self._properties = dict(properties or {})
+        self._scram = dict(scram or {})
+        self._client = dict(client or {})
         self._heap_mb = heap_mb
 
     @property
@@ -71,6 +80,10 @@ class KafkaServer(Server):
             **self._properties,
         }
 
+    def override(self, properties: Mapping[str, str]) -> None:
+        """More of server.properties, from the next start on: what is known only when the ports are."""
+        self._properties.update(properties)
+
     def start(self, timeout_s: float = 90.0) -> None:
         """Fetch the jars if they are missing, format the storage if it is new, start, wait for the first answer."""
         if self.pid is None:
@@ -85,7 +98,8 @@ class KafkaServer(Server):
         return [*self._java(), f"-Xmx{self._heap_mb}m", "kafka.Kafka", str(self._file)]
 
     def answers(self) -> bool:
-        client = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0, "socket.timeout.ms": 2_000})
+        options = {"bootstrap.servers": self.bootstrap_servers, "log_level": 0, "socket.timeout.ms": 2_000}
+        client = AdminClient({**options, **self._client})
         with contextlib.suppress(KafkaException):
             return bool(client.list_topics(timeout=2).brokers)
         return False
@@ -102,9 +116,15 @@ class KafkaServer(Server):
 
     def _format(self) -> None:
         tool = [*self._java(), "kafka.tools.StorageTool"]
-        cluster = subprocess.run([*tool, "random-uuid"], capture_output=True, text=True, check=True).stdout.split()[-1]
+        # As `random-uuid` makes it, without the second that a Java machine takes to start. A leading dash would be an option.
+        cluster = "L" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
+        users = [f"SCRAM-SHA-512=[name={name},password={password}]" for name, password in self._scram.items()]
+        added = [argument for user in users for argument in ("--add-scram", user)]
         made = subprocess.run(
-            [*tool, "format", "-t", cluster, "-c", str(self._file)], capture_output=True, text=True, check=False
+            [*tool, "format", "-t", cluster, "-c", str(self._file), *added],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if made.returncode != 0:
             raise NotReady(f"storage was not formatted: {made.stdout}{made.stderr}")

@@ -2,7 +2,9 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -29,6 +31,22 @@ def newest_on_path() -> RedisBinary:
     return newest
 
 
+@dataclass(frozen=True)
+class Tls:
+    """Who vouches for the server, and what it shows."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+    def settings(self, port: int) -> str:
+        files = f"tls-cert-file {self.certificate}\ntls-key-file {self.key}\ntls-ca-cert-file {self.authority}\n"
+        return f"port 0\ntls-port {port}\n{files}tls-auth-clients no\ntls-cluster yes\ntls-replication yes\n"
+
+    def client(self) -> dict[str, Any]:
+        return {"ssl": True, "ssl_ca_certs": str(self.authority)}
+
+
 class RealRedis(Server):
     """A server with its data in `folder`. The port stays the same over restarts."""
 
@@ -40,25 +58,36 @@ class RealRedis(Server):
         *,
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
+        tls: Tls | None = None,
+        client: Mapping[str, Any] | None = None,
         detached: bool = False,
     ) -> None:
+        """With `tls` the port speaks nothing else. `client`: options of redis-py with which `answers` asks, such as a user."""
         super().__init__(folder, detached=detached)
         self.port = port or free_port()
         self._settings = {"databases": DATABASES, **(settings or {})}
+        self._tls = tls
+        self._client = {**(tls.client() if tls else {}), **(client or {})}
 
     @property
     def redis_url(self) -> str:
-        return f"redis://{HOST}:{self.port}/0"
+        """Where it is, as one without a name reaches it."""
+        if self._tls is None:
+            return f"redis://{HOST}:{self.port}/0"
+        return f"rediss://{HOST}:{self.port}/0?ssl_ca_certs={self._tls.authority}"
 
     def command(self) -> Sequence[str]:
         file = self.folder / "redis.conf"
         (self.folder / "redis-data").mkdir(exist_ok=True)
-        file.write_text(configuration(self.folder / "redis-data", self.port, self._settings))
+        text = configuration(self.folder / "redis-data", self.port, self._settings)
+        if self._tls is not None:
+            text += self._tls.settings(self.port)  # of two lines of one name the later holds
+        file.write_text(text)
         return [str(newest_on_path().path), str(file)]
 
     def answers(self) -> bool:
         with (
-            contextlib.closing(redis.Redis(HOST, self.port, socket_timeout=2)) as client,
+            contextlib.closing(redis.Redis(HOST, self.port, socket_timeout=2, **self._client)) as client,
             contextlib.suppress(redis.ConnectionError, redis.TimeoutError),
         ):
             return bool(client.ping())

@@ -81,8 +81,7 @@ def test_rows_bring_everything_back(entries: list[tuple[int, int, int]], end: in
     fill(whole, [entry for entry in entries if entry[0] < first], first)
     commit(whole)
     again = Spans(LEVELS, SIZE, 0, 1)
-    for name, row in table.items():
-        again.restore(name, row)
+    again.restore(dict(reversed(table.items())))
     for level in range(LEVELS):
         assert set(again.blocks[level]) == set(whole.blocks[level])
         for number, block in whole.blocks[level].items():
