@@ -4,12 +4,23 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from streams.embedded import Embedded
 from tests.real.backend import DATABASES, Backend, create_on_kafka
 from tests.real.environment import Addresses
 from tests.real.process import PartMissing
 from tests.real.shared import shared_servers
+
+# How long an example takes says how busy the machine is, not whether the code is right. In CI the examples are the same each time.
+settings.register_profile(
+    "leadline",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+    print_blob=True,
+)
+settings.load_profile("leadline")
 
 
 @pytest.fixture(scope="session")
