@@ -49,10 +49,17 @@ class Case:
     shape: Shape
     plan: list[tuple[str, float, float]]
     pane_s: float = 10.0
+    standing: str = ""
+    """A fault that begins after a day and stays to the end: what comes later must be told all the same."""
 
     @property
     def faults(self) -> list[Fault]:
         return [CATALOGUE[name].at(start, hours) for name, start, hours in self.plan]
+
+    @property
+    def played(self) -> list[Fault]:
+        stays = [CATALOGUE[self.standing].at(START + DAY_S, self.shape.seconds / 3600.0)] if self.standing else []
+        return stays + self.faults
 
 
 @dataclass
@@ -96,7 +103,7 @@ def run(case: Case) -> Result:
     with tempfile.TemporaryDirectory(prefix="leadline-incidents-") as folder:
         place = Path(folder)
         write_reference(place / "reference.csv", np.random.default_rng([case.seed, 2]))
-        rows = play(case.faults, case.shape, rng)
+        rows = play(case.played, case.shape, rng)
         write_predictions(place / "predictions.jsonl", rows, rng)
         write_labels(place / "labels.jsonl", rows, rng, case.shape)
         config = Config(
@@ -124,6 +131,8 @@ def score(case: Case, rows: Rows, incidents: list[dict[str, Any]], seconds: floa
     margin = case.shape.delay_window_s * 1.5
     rest = list(incidents)
     verdicts = []
+    if case.standing:
+        rest = [row for row in rest if not START + DAY_S <= row["opened_at"] < START + FIRST_H * 3600.0]
     for fault in case.faults:
         mine = [row for row in rest if fault.start <= row["opened_at"] < fault.end + margin]
         rest = [row for row in rest if row not in mine]
@@ -164,11 +173,11 @@ def judge(case: Case, fault: Fault, rows: Rows, mine: list[dict[str, Any]]) -> V
     return verdict
 
 
-def cases(seeds: int, clean: int, busy: int, only: set[str], first: int = 0) -> Iterator[Case]:
-    """All faults in an order drawn for each seed, four to a log; clean logs; busy logs."""
+def cases(seeds: int, clean: int, busy: int, only: set[str], first: int = 0, standing: str = "") -> Iterator[Case]:
+    """All faults in an order drawn for each seed, four to a log; clean logs; busy logs. `standing` lies under all of the first kind."""
     for seed in range(first, first + seeds):
         rng = np.random.default_rng([seed, 3])
-        names = [name for name in CATALOGUE if not only or name in only]
+        names = [name for name in CATALOGUE if (not only or name in only) and name != standing]
         rng.shuffle(names)
         shape = SLOW._replace(versions=THREE) if seed % 2 else SLOW
         for number, at in enumerate(range(0, len(names), 4)):
@@ -176,7 +185,7 @@ def cases(seeds: int, clean: int, busy: int, only: set[str], first: int = 0) -> 
                 (name, START + (FIRST_H + place * EVERY_H) * 3600.0, _hours(CATALOGUE[name], rng))
                 for place, name in enumerate(names[at : at + 4])
             ]
-            yield Case(1000 * seed + number, shape, plan)
+            yield Case(1000 * seed + number, shape, plan, standing=standing)
     for seed in range(clean):
         yield Case(500_000 + 1000 * first + seed, SLOW._replace(versions=THREE) if seed % 2 else SLOW, [])
     for seed in range(busy):
@@ -251,15 +260,16 @@ def main() -> None:
     parser.add_argument("--busy", type=int, default=2, help="logs of 20 events a second for three hours")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--only", default="", help="names of faults, with commas")
+    parser.add_argument("--standing", default="", help="a fault that begins after a day and stays, under all others")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--show", action="store_true", help="every incident of every fault")
     arguments = parser.parse_args()
     only = {name for name in arguments.only.split(",") if name}
-    unknown = only - CATALOGUE.keys()
+    unknown = (only | ({arguments.standing} - {""})) - CATALOGUE.keys()
     if unknown:
         parser.error(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(CATALOGUE)}")
-    todo = list(cases(arguments.seeds, arguments.clean, arguments.busy, only, arguments.first_seed))
+    todo = list(cases(arguments.seeds, arguments.clean, arguments.busy, only, arguments.first_seed, arguments.standing))
     console = Console(width=200)
     results = []
     with ProcessPoolExecutor(arguments.jobs) as pool:

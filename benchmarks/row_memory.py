@@ -61,10 +61,11 @@ def main() -> None:
         server = client.info()
         print(f"Redis {server['redis_version']}, {server['mem_allocator']}, {chosen.rows:,} rows, {FEATURES} features")
         waiting = pending(chosen.rows)
-        for name, rows in (("pending", waiting), ("joined", join_pending(waiting, np.ones(chosen.rows)))):
-            for size in ID_CHARACTERS:
-                said, grown = usage(client, rows, size)
-                print(f"{name}, {len(rows[0])} bytes, id of {size} characters: {said:.0f}; used_memory {grown:.0f}")
+        joined = join_pending(waiting, np.ones(chosen.rows), np.zeros(chosen.rows, dtype=np.int64), [0.0] * chosen.rows)
+    for name, rows in (("pending", waiting), ("joined", joined)):
+        for size in ID_CHARACTERS:
+            said, grown = usage(client, rows, size)
+            print(f"{name}, {len(rows[0])} bytes, id of {size} characters: {said:.0f}; used_memory {grown:.0f}")
 
 
 if __name__ == "__main__":

@@ -84,6 +84,11 @@ def binomial_log_tail(
     series, which is never too small and is within a few per cent of the tail: it keeps extreme signals in order.
     With n = 0 it is 0 (no evidence).
     """
+    if isinstance(k, float) and isinstance(n, float) and isinstance(p0, float) and 0.0 < k <= n and 0.0 < p0 < 1.0:
+        if side == "upper":
+            return np.asarray(_one_upper(k, n, p0, complement=False))
+        if k < n:
+            return np.asarray(_one_upper(n - k, n, p0, complement=True))
     if side == "upper":
         return _upper(counts(k), counts(n), np.asarray(p0, dtype=np.float64), complement=False)
     rows = counts(n)
@@ -108,6 +113,19 @@ def _upper(k: Array, n: Array, p: Array, *, complement: bool) -> Array:
     edge = np.where((k <= 0.0) | (success_certain & (k <= n)), 0.0, -np.inf)
     result = np.where(inside, np.minimum(log_tail, 0.0), edge)
     return np.asarray(np.where(np.isnan(p), np.nan, result))
+
+
+def _one_upper(hits: float, rows: float, q: float, *, complement: bool) -> float:
+    """`_upper` of one cell with 0 < hits <= rows and 0 < q < 1, to the last digit: judges ask one by one, and arrays of one are slow."""
+    misses = rows - hits
+    tail = special.betaincc(misses + 1.0, hits, q) if complement else special.betainc(hits, misses + 1.0, q)
+    if tail > _SMALLEST_TAIL:
+        return min(float(np.log(tail)), 0.0)
+    log_hit, log_miss = (np.log1p(-q), np.log(q)) if complement else (np.log(q), np.log1p(-q))
+    log_pmf = special.gammaln(rows + 1.0) - special.gammaln(hits + 1.0) - special.gammaln(misses + 1.0)
+    log_pmf = log_pmf + hits * log_hit + misses * log_miss
+    ratio = np.minimum(misses / (hits + 1.0) * np.exp(log_hit - log_miss), 0.999999)
+    return min(float(log_pmf - np.log1p(-ratio)), 0.0)
 
 
 def upper_limit(k: npt.ArrayLike, n: npt.ArrayLike, alpha: npt.ArrayLike = 0.05) -> Array:

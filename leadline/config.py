@@ -167,6 +167,19 @@ class Limits(Part):
         return self
 
 
+class LiftLimits(Limits):
+    """Relative changes of a business value that matter, and the direction that hurts."""
+
+    direction: Literal["down", "up", "both"] = "down"
+
+
+LIFT = {
+    "ctr": LiftLimits(warn=0.005, critical=0.01),
+    "conversion": LiftLimits(warn=0.003, critical=0.008),
+    "revenue": LiftLimits(warn=0.002, critical=0.005),
+}
+
+
 class Rules(Part):
     """One default rule for each signal. `false_alarms` is the budget: pages that noise alone may cause in a month and model."""
 
@@ -176,6 +189,11 @@ class Rules(Part):
     resolve_after: Duration | None = Field(
         default=None,
         description="how long an incident must be quiet before it resolves; default: as soon as enough clean rows show it",
+    )
+    gone_after: Duration | None = Field(
+        default=86_400.0,
+        gt=0,
+        description="an incident of a version or segment that has had no row for so long is resolved as `no more traffic`; null: never",
     )
     psi: Limits = Limits(warn=0.1, critical=0.2)
     score_psi: Limits = Limits(warn=0.1, critical=0.2)
@@ -190,9 +208,31 @@ class Rules(Part):
     auc: Limits = Limits(warn=0.05, critical=0.1)
     accuracy: Limits = Limits(warn=0.05, critical=0.1)
     false_negative_rate: Limits = Limits(warn=0.1, critical=0.2)
+    precision: Limits = Limits(warn=0.1, critical=0.2)
+    recall: Limits = Limits(warn=0.1, critical=0.2)
+    f1: Limits = Limits(warn=0.1, critical=0.2)
+    average_precision: Limits = Limits(warn=0.1, critical=0.2)
+    log_loss: Limits = Limits(warn=0.1, critical=0.25)
+    brier: Limits = Limits(warn=0.05, critical=0.1)
+    macro_f1: Limits = Limits(warn=0.05, critical=0.1)
     mean_absolute_error: Limits = Limits(warn=0.25, critical=0.5)
+    root_mean_squared_error: Limits = Limits(warn=0.25, critical=0.5)
+    bias: Limits = Field(default=Limits(warn=0.25, critical=0.5), description="in the reference's RMSE")
+    r2: Limits = Limits(warn=0.1, critical=0.2)
     label_rate: Limits = Limits(warn=0.1, critical=0.2)
     realised_minus_estimated: Limits = Limits(warn=0.05, critical=0.1)
+    label_coverage: Limits = Field(
+        default=Limits(warn=0.3, critical=0.6), description="share of the labels due by now that has not come"
+    )
+    label_coverage_learning: Duration = Field(
+        default=86_400.0, gt=0, description="how long labels are watched before their coverage is judged"
+    )
+    fairness: Limits = Field(
+        default=Limits(warn=0.1, critical=0.2), description="gap between groups past the reference's own gap"
+    )
+    lift: dict[str, LiftLimits] = Field(
+        default=LIFT, description="relative change by name of the business value; a name without limits has no rule"
+    )
     schema_rate: Limits = Limits(warn=0.01, critical=0.05)
     adwin: bool = Field(
         default=True,
@@ -230,7 +270,22 @@ class Model(Part):
     )
     learn_rows: int = Field(default=2000, ge=100, description="without a reference, the first rows become the baseline")
     latency_slo_ms: float | None = Field(default=None, gt=0)
-    business: tuple[str, ...] = Field(default=(), description="names of the label's business values to keep")
+    business: tuple[str, ...] = Field(
+        default=(),
+        description="names of the label's business values to keep; or a mapping of names to {warn, critical, direction}, or to null",
+    )
+    lift: dict[str, LiftLimits] = Field(
+        default_factory=dict, description="limits by business value, what a mapping under `business` fills"
+    )
+    control: str | None = Field(
+        default=None,
+        pattern=r"^[^=]+=.+$",
+        description="`segment=value` of the control group: the segment's other values are compared with it",
+    )
+    protected: tuple[str, ...] = Field(
+        default=(),
+        description="segment names whose values are to be treated alike: gaps between them may raise incidents",
+    )
     probes: tuple[str, ...] = Field(
         default=(), max_length=200, description="layers of the network whose `probes` are kept, beside the reference's"
     )
@@ -238,6 +293,15 @@ class Model(Part):
         default=(), max_length=50, description="names of the `resources` that are kept, beside the reference's"
     )
     rules: dict[str, Any] = Field(default_factory=dict, description="overrides of `rules:` for this model")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _limits_of_business_values(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("business"), dict):
+            return values
+        named = values["business"]
+        limits = {name: value for name, value in named.items() if value is not None}
+        return {**values, "business": tuple(named), "lift": {**values.get("lift", {}), **limits}}
 
 
 class Observability(Part):
@@ -261,8 +325,11 @@ class Config(Part):
         return self.models.get(model_id) or self.models.get("*") or Model()
 
     def rules_for(self, model_id: str) -> Rules:
-        overrides = self.model_for(model_id).rules
-        return Rules.model_validate({**self.rules.model_dump(), **overrides}) if overrides else self.rules
+        model = self.model_for(model_id)
+        if not model.rules and not model.lift:
+            return self.rules
+        merged = {**self.rules.model_dump(), **model.rules}
+        return Rules.model_validate({**merged, "lift": {**merged["lift"], **model.lift}})
 
     @model_validator(mode="after")
     def _overrides_are_rules(self) -> Config:

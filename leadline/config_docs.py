@@ -93,7 +93,16 @@ MEANINGS: dict[str, str] = {
     "rules.accuracy": "drop of the accuracy below the reference's",
     "rules.false_negative_rate": "rise of the false negative rate over the reference's",
     "rules.mean_absolute_error": "growth of the mean absolute error over the reference's, as a share of it",
-    "rules.label_rate": "change of the share of positive labels, both ways",
+    "rules.label_rate": "change of the share of positive labels (of each class), both ways",
+    "rules.precision": "drop of the precision below the reference's",
+    "rules.recall": "drop of the recall below the reference's",
+    "rules.f1": "drop of F1 below the reference's",
+    "rules.average_precision": "drop of the average precision below the reference's at the live share of positives",
+    "rules.log_loss": "rise of the log loss over the reference's, nats",
+    "rules.brier": "rise of the Brier score over the reference's",
+    "rules.macro_f1": "drop of macro F1 below the reference's, over classes that both hold often enough",
+    "rules.root_mean_squared_error": "growth of the root mean square error over the reference's, as a share of it",
+    "rules.r2": "drop of R2 below the reference's",
     "rules.realised_minus_estimated": "gap (share of rows) between positives and what the same scores had before",
     "rules.schema_rate": "share of rows that lack a feature of the reference, or bring one it does not know",
     "models.task": (
@@ -203,6 +212,8 @@ def _default(field: FieldInfo) -> str:
         return f"`{_duration(value)}`"
     if value in ((), {}):
         return "empty"
+    if isinstance(value, dict) and all(isinstance(limits, Limits) for limits in value.values()):
+        return ", ".join(f"{name}: {limits.warn:g} / {limits.critical:g}" for name, limits in value.items())
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 

@@ -140,6 +140,7 @@ class LearningRow(msgspec.Struct, frozen=True):
     segments: list[str]
     score: float | dict[str, float]
     features: dict[str, FeatureValue]
+    prediction: ClassValue | None = None
 
 
 class Digest(msgspec.Struct, frozen=True):
@@ -153,11 +154,14 @@ class Digest(msgspec.Struct, frozen=True):
     sent_at: float
     cells: list[DigestCell] = []
     samples: list[DigestSample] = []
-    cohorts: list[tuple[int, int, int, int]] = []
-    """(start of the quarter hour of the prediction, predictions, joined, late): changes, so entries may be negative."""
+    cohorts: list[tuple[int, int, int, int, int]] = []
+    """(start of the quarter hour of the prediction, predictions, joined, late, start of the quarter hour in which that was seen):
+    changes, so entries may be negative."""
     learning: list[LearningRow] = []
     schema_seen: dict[str, dict[str, int]] = {}
     """version to (pipeline fingerprint, runtime version or unknown feature) to number of predictions."""
+    definitions: list[tuple[int, str, int]] = []
+    """(arrival pane, version of the label's definition, labels in time that name it)."""
 
 
 WIRE: dict[str, type[msgspec.Struct]] = {

@@ -33,6 +33,24 @@ NAMES = {
     "ece": "calibration is off",
     "mae": "error grew",
     "realised_minus_estimated": "outcomes differ from what these scores promised",
+    "precision": "precision dropped",
+    "recall": "recall dropped",
+    "f1": "F1 dropped",
+    "average_precision": "average precision dropped",
+    "log_loss": "log loss rose",
+    "brier": "Brier score rose",
+    "macro_f1": "macro F1 dropped",
+    "rmse": "root mean square error grew",
+    "bias": "errors lean to one side",
+    "r2": "R2 dropped",
+    "business_lift": "business value moved",
+    "business_lift_control": "business value differs from the control group's",
+    "demographic_parity_difference": "groups are selected at different rates",
+    "true_positive_rate_difference": "groups differ in true positive rate",
+    "false_positive_rate_difference": "groups differ in false positive rate",
+    "calibration_difference": "scores mean different things for different groups",
+    "label_definition": "definition of the label changed",
+    "label_coverage": "labels stopped coming",
 }
 ADVICE = {
     "absent_rate": "Look for a renamed or dropped column in the feature pipeline's last release.",
@@ -55,6 +73,18 @@ ADVICE = {
     "ece": "Scores no longer mean probabilities: recalibrate, after the cause is known.",
     "mae": "Errors grew against training: look for drift in the inputs first.",
     "realised_minus_estimated": "The same scores now come with other outcomes: the concept drifted, or the label changed its meaning.",
+    "precision": "More of what is flagged is harmless: raise the threshold until the cause is known.",
+    "recall": "Positives are missed: consider a lower threshold until the cause is known.",
+    "average_precision": "The ranking among the likely positives got worse, at the same share of positives: look at the inputs first.",
+    "log_loss": "Look for confident mistakes: a few of them weigh as much as a thousand ordinary rows.",
+    "macro_f1": "Compare precision and recall of each class: one class often explains it.",
+    "rmse": "Look for single large errors first, then for drift in the inputs.",
+    "bias": "Errors lean to one side: look for a unit or a level that changed, then recalibrate.",
+    "r2": "Look whether errors grew or the labels only spread less.",
+    "business_lift": "Against the reference the calendar counts too: compare with a control group where there is one.",
+    "business_lift_control": "Same time, same traffic: the treatment itself is the first suspect.",
+    "label_definition": "Labels name a new version of their definition: compare only figures of one version, or build a new reference.",
+    "label_coverage": "Look at the producer of labels: figures of outcomes rest on fewer rows than they should.",
 }
 CHANGE_WINDOW_S = 86_400.0
 
@@ -120,7 +150,7 @@ def scope_of(where: Where, share: float | None) -> Scope:
 def title_of(incident: Incident) -> str:
     """One line: model, what, where."""
     words = NAMES.get(incident.signal, incident.signal)
-    subject = f"{incident.subject}: " if incident.subject and incident.signal not in ("auc", "accuracy") else ""
+    subject = f"{incident.subject}: " if incident.subject else ""
     scope = str(scope_of(incident.where, None))
     return f"{incident.model_id}: {subject}{words} ({scope})"
 
@@ -144,7 +174,12 @@ def summary_of(incident: Incident, life: Life, when: float) -> str:
     if incident.share is not None and incident.share < 0.995:
         text.append(f"It holds {incident.share:.0%} of the traffic.")
     if life == "resolved":
-        text.append(f"Back to normal after {format_duration(max(when - incident.onset_at, 0.0))}.")
+        lasted = format_duration(max(when - incident.onset_at, 0.0))
+        text.append(
+            f"Back to normal after {lasted}."
+            if incident.ended == "recovered"
+            else "No row of it has come since: closed because nothing is left to judge, not because it was seen to recover."
+        )
     return " ".join(text)
 
 

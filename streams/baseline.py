@@ -8,9 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.auc import auc_from_histograms, hanley_mcneil_se
+from detectors.calibration import expected_calibration_error
 from detectors.cbpe import CalibrationMap, calibration_map
-from detectors.shares import lower_limit, upper_limit
-from streams.layout import Vector
+from detectors.shares import Estimate, lower_limit, upper_limit
+from streams.binary_figures import mean_loss
+from streams.class_figures import OTHER_CLASS, class_histograms, confusion_of
+from streams.layout import Layout, Vector
+from streams.outcome_figures import business_mean
 from streams.references import Reference
 from streams.screen import PooledPsi
 from streams.share_rule import LIMIT_ALPHA
@@ -42,9 +46,17 @@ class Baseline:
     calibration: CalibrationMap | None
     label_noise: npt.NDArray[np.float64] | None
     """Variance of one label in each bin of the score."""
+    ece: float
+    """Debiased, not below 0; NaN without labels."""
     pooled: PooledPsi
     limits: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     """share signal to (reference share, lower limit, upper limit)."""
+    losses: dict[str, Estimate] = field(default_factory=dict)
+    business: dict[str, Estimate] = field(default_factory=dict)
+    class_auc: tuple[tuple[float, float], ...] = ()
+    """AUC of each class against the rest, and its standard error."""
+    aged: bool = False
+    """Whether the reference says how long its labels took."""
 
 
 def prepare(reference: Reference, subjects: Subjects, vector: Vector) -> Baseline:
@@ -65,7 +77,7 @@ def prepare(reference: Reference, subjects: Subjects, vector: Vector) -> Baselin
     score_mean = layout.one(vector, "score_sum") / score_valid
     score_sd = max(layout.one(vector, "score_squares") / score_valid - score_mean**2, 1e-12) ** 0.5
     positives = negatives = 0.0
-    auc = auc_se = float("nan")
+    auc = auc_se = ece = float("nan")
     calibration = label_noise = None
     shares = {"out_of_distribution_rate": (layout.one(vector, "out_of_distribution"), rows)}
     shares["extra"] = (layout.one(vector, "extra"), rows)
@@ -79,6 +91,9 @@ def prepare(reference: Reference, subjects: Subjects, vector: Vector) -> Baselin
         tn, fp, fn, tp = layout.part(vector, "confusion").tolist()
         shares["accuracy"] = (tn + tp, tn + fp + fn + tp)
         shares["false_negative_rate"] = (fn, fn + tp)
+        shares["recall"] = (tp, fn + tp)
+        shares["precision"] = (tp, tp + fp)
+        shares["f1"] = (tp, tp + fp + fn)  # its Jaccard share, see BinaryRules
         shares["label_rate"] = (positives, positives + negatives)
         if reference.score is not None and positives + negatives > 0:
             ordered = reference.score.bins.ordered
@@ -90,9 +105,13 @@ def prepare(reference: Reference, subjects: Subjects, vector: Vector) -> Baselin
             steady = (calibration.share * calibration.weight + 0.5) / (calibration.weight + 1.0)
             label_noise = steady * (1.0 - steady)
     elif reference.task == "multiclass":
-        width = len(reference.classes) + 1
-        matrix = layout.part(vector, "confusion").reshape(width, width)
-        shares["accuracy"] = (float(np.trace(matrix[: width - 1, : width - 1])), float(matrix.sum()))
+        matrix = confusion_of(layout, vector)
+        shares["accuracy"] = (float(np.trace(matrix[:-1, :-1])), float(matrix.sum()))
+        for name, rows_of in zip((*reference.classes, OTHER_CLASS), matrix.sum(axis=1).tolist(), strict=True):
+            shares[f"label_rate:{name}"] = (rows_of, float(matrix.sum()))
+    if reference.task != "regression":
+        sums = [layout.part(vector, f"calibration_{name}") for name in ("rows", "scores", "positives")]
+        ece = max(float(expected_calibration_error(sums[0], sums[1], sums[2]).debiased), 0.0)
     limits = {
         name: (k / n, float(lower_limit(k, n, LIMIT_ALPHA)), float(upper_limit(k, n, LIMIT_ALPHA)))
         for name, (k, n) in shares.items()
@@ -119,6 +138,28 @@ def prepare(reference: Reference, subjects: Subjects, vector: Vector) -> Baselin
         auc_se=auc_se,
         calibration=calibration,
         label_noise=label_noise,
+        ece=ece,
         pooled=PooledPsi(groups),
         limits=limits,
+        losses=_losses(layout, vector) if reference.task != "regression" else {},
+        business={
+            name: found for name in layout.business if (found := business_mean(layout, vector, name)) is not None
+        },
+        class_auc=_class_auc(layout, vector) if layout.ranked else (),
+        aged=bool(layout.part(vector, "aged").sum() > 0),
     )
+
+
+def _losses(layout: Layout, vector: Vector) -> dict[str, Estimate]:
+    return {
+        signal: mean
+        for signal, section in (("log_loss", "log_loss"), ("brier", "squared_loss"))
+        if (mean := mean_loss(layout, vector, section)).n > 1
+    }
+
+
+def _class_auc(layout: Layout, vector: Vector) -> tuple[tuple[float, float], ...]:
+    members, others = class_histograms(layout, vector)
+    auc = auc_from_histograms(members, others).value
+    error = hanley_mcneil_se(auc, members.sum(axis=1), others.sum(axis=1))
+    return tuple(zip(auc.tolist(), error.tolist(), strict=True))

@@ -17,6 +17,8 @@ OF_THE_EDGES = (
     "z:",
     "zz:",
     "labelled",
+    "chosen",
+    "truth",
 )  # and "score": sections that mean something under one reference only
 
 

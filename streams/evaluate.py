@@ -7,6 +7,8 @@ are pooled, shares are judged by the exact binomial against the confidence limit
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from leadline.config import Rules
 from streams.baseline import Baseline, prepare
 from streams.data_rules import DataRules
@@ -52,19 +54,27 @@ class Evaluator:
         """A reference of any rows, ready to be compared with."""
         return prepare(self.reference, self.subjects, vector)
 
-    def findings(
-        self, vector: Vector, baseline: Baseline, alpha: float, *, minimum: int | None = None
-    ) -> list[Finding]:
-        """Every signal of the span that passes both doors. `alpha` holds for each test; `minimum` rows default to the rules'."""
-        least = self.rules.minimum_rows if minimum is None else minimum
-        disabled = self.rules.disabled
-        found: list[Finding] = []
+    def findings(self, vector: Vector, baseline: Baseline, alpha: float) -> list[Finding]:
+        """Every signal of the span that passes both doors. `alpha` holds for each test."""
+        return [*self._of_rows(vector, baseline, alpha), *self._of_outcomes(vector, baseline, alpha)]
+
+    def first(self, vector: Vector, baseline: Baseline, alpha: float, like: Finding) -> Finding | None:
+        """The finding of the same signal and subject, where the span has it. Looks no further."""
+        side = self._of_outcomes if like.layer == "outcome" else self._of_rows
+        return next((finding for finding in side(vector, baseline, alpha) if finding.key == like.key), None)
+
+    def _of_rows(self, vector: Vector, baseline: Baseline, alpha: float) -> Iterator[Finding]:
         rows = self.layout.one(vector, "rows")
-        if rows >= least:
-            found += self.of_subjects.findings(vector, baseline, alpha)
-            found += self.of_data.findings(vector, baseline, alpha, rows)
-            found += self.of_model.findings(vector, baseline, alpha, rows)
+        if rows >= self.rules.minimum_rows:
+            yield from self._allowed(self.of_subjects.findings(vector, baseline, alpha))
+            yield from self._allowed(self.of_data.findings(vector, baseline, alpha, rows))
+            yield from self._allowed(self.of_model.findings(vector, baseline, alpha, rows))
+
+    def _of_outcomes(self, vector: Vector, baseline: Baseline, alpha: float) -> Iterator[Finding]:
         outcomes = self.layout.one(vector, "outcomes")
-        if outcomes >= least:
-            found += self.of_outcome.findings(vector, baseline, alpha, outcomes)
-        return [finding for finding in found if finding.signal not in disabled] if disabled else found
+        if outcomes >= self.rules.minimum_rows:
+            yield from self._allowed(self.of_outcome.findings(vector, baseline, alpha, outcomes))
+
+    def _allowed(self, findings: Iterator[Finding]) -> Iterator[Finding]:
+        disabled = self.rules.disabled
+        return (finding for finding in findings if finding.signal not in disabled) if disabled else findings

@@ -12,6 +12,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from leadline.kafka_refusals import explained
 from streams.chain import Place
 from streams.lines import LINE_HEADER
 from streams.stage import Record
@@ -74,7 +75,7 @@ class Fetcher:
 
     @staticmethod
     def _on_error(error: KafkaError) -> None:
-        log.warning("Kafka: %s", error.str())
+        log.warning("Kafka: %s", explained(error))
 
     def consume(self, count: int) -> list[Message]:
         """What has been fetched already, at most `count`."""
@@ -161,7 +162,7 @@ def sort_out(
         elif error.code() in PASSING or error.retriable():
             log.warning("fetching %s/%s: %s", *lane, error.str())
         else:
-            raise FetchFailed(f"fetching {lane[0]}/{lane[1]}: {error.str()}")
+            raise FetchFailed(f"fetching {lane[0]}/{lane[1]}: {explained(error)}")
     return {_place(lane): records for lane, records in lanes.items()}, lost
 
 

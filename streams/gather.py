@@ -29,7 +29,8 @@ class Gather:
         self.schema_seen: dict[str, dict[str, int]] = {}
         self._groups: list[tuple[Indices, Indices, Indices]] = []
         self._n_groups = 0
-        self._cohorts: dict[int, list[int]] = {}
+        self._cohorts: dict[tuple[int, int], list[int]] = {}
+        self._definitions: dict[tuple[int, str], int] = {}
 
     def add_rows(self, combinations: Indices, panes: Indices, times: npt.NDArray[np.float64]) -> Indices:
         """The group of each new row, for the tally: rows of one group count for the same cells.
@@ -51,13 +52,26 @@ class Gather:
         return group
 
     def add_cohorts(
-        self, times: npt.NDArray[np.float64], kind: int, signs: npt.NDArray[np.int64] | None = None
+        self,
+        times: npt.NDArray[np.float64],
+        visible: npt.NDArray[np.float64],
+        kind: int,
+        signs: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """Predictions (0), joined (1) or late (2) by the quarter hour of the prediction."""
-        numbers, inverse = distinct_codes((times // COHORT_S).astype(np.int64))
+        """Predictions (0), joined (1) or late (2) by the quarter hours of the prediction and of what was seen of it."""
+        starts, seen = (times // COHORT_S).astype(np.int64), (visible // COHORT_S).astype(np.int64)
+        first, width = int(seen.min()), int(seen.max() - seen.min()) + 1
+        numbers, inverse = distinct_codes(starts * width + (seen - first))
         totals = np.bincount(inverse, weights=signs, minlength=len(numbers))
-        for start, total in zip((numbers * COHORT_S).tolist(), totals.tolist(), strict=True):
-            self._cohorts.setdefault(start, [0, 0, 0])[kind] += int(total)
+        for number, total in zip(numbers.tolist(), totals.tolist(), strict=True):
+            start, when = divmod(number, width)
+            key = (start * COHORT_S, (when + first) * COHORT_S)
+            self._cohorts.setdefault(key, [0, 0, 0])[kind] += int(total)
+
+    def count_definition(self, pane: int, definition: str) -> None:
+        """A label that names the version of its definition, by the pane in which it was seen."""
+        key = (pane, definition)
+        self._definitions[key] = self._definitions.get(key, 0) + 1
 
     def cells(self, combinations: Combinations) -> list[DigestCell]:
         """One sparse vector for each (cell, pane, day), in order of cell, pane and day."""
@@ -105,6 +119,7 @@ class Gather:
     ) -> Iterator[Digest]:
         """The batch's messages for this model, each of bounded size; what is no cell goes with the first."""
         cells = self.cells(combinations)
+        cohorts = sorted(self._cohorts.items())
         first = True
         for part in _split(cells) or [[]]:
             yield Digest(
@@ -116,9 +131,12 @@ class Gather:
                 sent_at=sent_at,
                 cells=part,
                 samples=self.samples if first else [],
-                cohorts=[(start, *kinds) for start, kinds in sorted(self._cohorts.items())] if first else [],  # type: ignore[misc]
+                cohorts=[(start, rows, joined, late, seen) for (start, seen), (rows, joined, late) in cohorts]
+                if first
+                else [],
                 learning=self.learning if first else [],
                 schema_seen=self.schema_seen if first else {},
+                definitions=[(pane, name, n) for (pane, name), n in sorted(self._definitions.items())] if first else [],
             )
             sequence += 1
             first = False

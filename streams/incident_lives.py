@@ -5,7 +5,8 @@ Pure. Reads the model's cells and lays only one thing on them: no span reaches b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 import numpy as np
@@ -17,7 +18,7 @@ from streams.evaluate import Evaluator
 from streams.incidents import (
     LAYERS,
     SEQUENTIAL,
-    EvidenceRow,
+    Ended,
     Firing,
     Incident,
     Life,
@@ -30,12 +31,12 @@ from streams.incidents import (
     severity_of,
 )
 from streams.log_bins import DELAY_S
+from streams.news import NEWS_ALPHA, News
 from streams.onset import onset
-from streams.scope import Scoper, scaled
-from streams.spans import BLOCKS, Spans
+from streams.recovery import Recovery
+from streams.scope import Scoper
+from streams.spans import Spans
 
-QUIET_RULES = 0.6  # an incident is quiet when its effect is below this share of the warning limit
-QUIET_ALPHA = 0.05
 MAX_CHANGES = 50
 MAX_RESOLVED = 200
 
@@ -60,11 +61,13 @@ class IncidentLives:
         evaluator: Evaluator,
         pane_s: float,
         delay_window_s: float,
+        alpha: Callable[[], float],
     ) -> None:
         self.model_id = model_id
         self.cells = cells
         self.pane_s = pane_s
         self.delay_window_s = delay_window_s
+        self.alpha = alpha
         self.incidents: list[Incident] = []
         self.resolved: list[Incident] = []
         self.changes: list[Change] = []
@@ -77,8 +80,8 @@ class IncidentLives:
         self.evaluator = evaluator
         self.rules = evaluator.rules
         self.scoper = Scoper(evaluator)
-        quiet = scaled(evaluator.rules, QUIET_RULES)
-        self.quiet_evaluator = Evaluator(evaluator.reference, quiet, evaluator.latency_slo_ms)
+        self.recovery = Recovery(evaluator, self.cells, self.pane_s)
+        self.news = News(evaluator, self.cells, self.pane_s)
 
     def remember(self, change: Change, timestamp: float) -> None:
         """Remembers what people did: an incident names what came just before it."""
@@ -103,24 +106,22 @@ class IncidentLives:
     def handle(self, firings: Iterable[Firing], end: int) -> None:
         """Takes what fired at the end of pane `end` - 1: into the incidents that it belongs to, the rest into new ones."""
         when = end * self.pane_s
+        delay = self._label_delay(end)
         left: list[Firing] = []
         for firing in sorted(firings, key=lambda firing: (firing.rank, str(firing.where))):
             holder = next((incident for incident in reversed(self.incidents) if incident.holds(firing.key)), None)
             if holder is None:
                 left.append(firing)
             else:
-                self._attach(holder, firing, when)
-        if not left:
-            return
-        delay = self._label_delay(end)
+                self._attach(holder, firing, when, delay)
         left = [firing for firing in left if not self._joins(firing, when, delay) and self._is_news(firing)]
         while left:
             # The surest firing of the most causal layer opens the incident; what belongs to it is taken out of the list.
             first = min(left, key=lambda firing: firing.rank)
-            incident, new = self._open(first, when)
+            incident, new = self._open(first, when, delay)
             rest = []
             for firing in left:
-                if firing is first or belongs(firing, incident, 0.0):
+                if firing is first or belongs(firing, incident, delay):
                     attach(incident, firing)
                 else:
                     rest.append(firing)
@@ -129,10 +130,26 @@ class IncidentLives:
                 self._say(incident, "open", when)
             left = rest
 
-    def _attach(self, incident: Incident, firing: Firing, when: float) -> None:
+    def _attach(self, incident: Incident, firing: Firing, when: float, delay: float) -> None:
         life = self._refine(incident, firing) or attach(incident, firing)
+        if self._grew(incident, firing, delay, self.alpha()):
+            life = "worse"
         if life is not None:
             self._say(incident, life, when)
+
+    def _grew(self, incident: Incident, firing: Firing, delay: float, alpha: float) -> bool:
+        """Whether a fault is now twice what people were told of it: in what names the incident, or in its outcomes."""
+        key, row = firing.finding.key, incident.holds(firing.key)
+        if row is None or (key != (incident.signal, incident.subject) and firing.finding.layer != "outcome"):
+            return False
+        if firing.start <= incident.opened_at + incident.span_s:
+            row.told = max(row.told, firing.finding.strength)  # the fault itself still fills the span
+        if not self.news.has_grown(firing, incident, row.told, delay, alpha):
+            return False
+        for other in incident.evidence:
+            if other.finding.key == key:
+                other.told = max(other.told, firing.finding.strength)
+        return True
 
     def _refine(self, incident: Incident, firing: Firing) -> Life | None:
         """Names the incident anew where the firing knows better: a more causal layer, or twice the rows that its scope was drawn from."""
@@ -158,8 +175,8 @@ class IncidentLives:
 
     def _joins(self, firing: Firing, when: float, delay: float) -> bool:
         for incident in reversed(self.incidents):
-            if belongs(firing, incident, delay) or self._began_before(firing, incident):
-                self._attach(incident, firing, when)
+            if belongs(firing, incident, delay) or self.news.is_same(firing, incident, delay):
+                self._attach(incident, firing, when, delay)
                 return True
         # An outcome that follows from a fault that is over: its labels are still coming.
         return any(
@@ -173,39 +190,34 @@ class IncidentLives:
             return True
         return firing.opens and firing.start >= self.earliest(firing.where) * self.pane_s
 
-    def _began_before(self, firing: Firing, incident: Incident) -> bool:
-        """Whether what the firing is about may have begun before the incident opened: some signs of a fault need more rows than others."""
-        if (
-            firing.where not in self.cells
-            or not intersects(firing.where, incident.where)
-            or firing.finding.signal in SEQUENTIAL
-        ):
-            return False
-        level, count, _ = firing.look
-        end, length = round(firing.end / self.pane_s), count << level
-        back = round((firing.end - incident.onset_low) / self.pane_s) + length
-        since = onset(self.cells[firing.where], self.evaluator, firing.finding, firing.where.segment, end, length, back)
-        return since is not None and since.first * self.pane_s <= incident.opened_at
-
-    def _open(self, firing: Firing, when: float) -> tuple[Incident, bool]:
+    def _open(self, firing: Firing, when: float, delay: float) -> tuple[Incident, bool]:
         """The incident of a firing that none holds: a new one (True), or an open one that is about the firing's cause."""
         finding, where, share = firing.finding, firing.where, None
         if finding.signal not in SEQUENTIAL:
             affected = self.scoper.narrow(firing, self.cells)
             finding, where, share = affected.finding, affected.where, affected.share
+            rank = Firing(where, finding, firing.start, firing.end).rank[:2]
             causes = [
-                Firing(where, cause, firing.start, firing.end, firing.look)
-                for cause in self.scoper.causes(firing, where, self.cells)
+                cause
+                for upstream in self.scoper.causes(firing, where, self.cells)
+                if (cause := Firing(where, upstream, firing.start, firing.end, firing.look)).rank[:2] < rank
             ]
-            cause = min(causes, key=lambda item: item.rank, default=None)
-            if cause is not None and cause.rank[:2] < Firing(where, finding, firing.start, firing.end).rank[:2]:
-                finding = cause.finding
+            for cause in sorted(causes, key=lambda item: item.rank):
+                known = self._that_names(cause)
+                if known is None and not self._is_known(cause):
+                    finding = cause.finding
+                    break
+                if known is not None and self._grew(known, cause, delay, NEWS_ALPHA):
+                    # The cause is known and has doubled: that is the news, and this follows from it.
+                    attach(known, firing)
+                    self._say(known, "worse", when)
+                    return known, False
             named = Firing(where, finding, firing.start, firing.end, firing.look)
             held = next(
                 (
                     incident
                     for incident in reversed(self.incidents)
-                    if incident.holds(named.key) or belongs(named, incident, 0.0)
+                    if incident.holds(named.key) or belongs(named, incident, delay)
                 ),
                 None,
             )
@@ -243,6 +255,22 @@ class IncidentLives:
         self.incidents.append(incident)
         return incident, True
 
+    def _that_names(self, firing: Firing) -> Incident | None:
+        """The open incident whose name the firing's signal is, of rows that it shares."""
+        for incident in reversed(self.incidents):
+            if intersects(incident.where, firing.where) and firing.finding.key == (incident.signal, incident.subject):
+                return incident
+        return None
+
+    def _is_known(self, firing: Firing) -> bool:
+        """Whether an open incident of these rows has that signal: what is news beside it has another cause."""
+        return any(
+            row.finding.key == firing.finding.key
+            for incident in self.incidents
+            if intersects(incident.where, firing.where)
+            for row in incident.evidence
+        )
+
     def _label_delay(self, end: int) -> float:
         """How long nine in ten labels take, seconds; the delay window where nothing is known."""
         spans = self.cells.get(Where(None, "live", None))
@@ -264,7 +292,7 @@ class IncidentLives:
                 continue
             if end < incident.next_check:
                 continue
-            clean = self._clean_since(incident, end)
+            clean = self.recovery.clean_since(incident, end)
             if clean is None:
                 incident.quiet_since = None
             elif incident.quiet_since is None:
@@ -273,63 +301,23 @@ class IncidentLives:
             elif clean * self.pane_s >= incident.quiet_from and when - incident.quiet_since >= (
                 self.rules.resolve_after or 0.0
             ):
-                self._resolve(incident, when, clean)
+                self._resolve(incident, when, clean, "recovered")
 
-    def _clean_since(self, incident: Incident, end: int) -> int | None:
-        """The first pane of a recent span without the incident's leading evidence; None while there is none.
+    def next_gone(self) -> int | None:
+        """The pane at whose begin an incident is over for want of rows, unless some come before; None where nothing waits for that."""
+        ends = [at for incident in self.incidents if (at := self.recovery.gone_at(incident)) is not None]
+        return math.ceil(min(ends) / self.pane_s) if ends else None
 
-        Consequences are left out: labels of the faulty time go on coming when the fault itself is over.
-        """
-        if incident.signal in SEQUENTIAL:
-            last = max(row.end for row in incident.evidence)
-            return end if end * self.pane_s - last >= max(incident.span_s, 360 * self.pane_s) else None
-        rank = LAYERS[incident.layer]
-        # First those that few rows suffice to show: they say soonest whether the fault is over.
-        causes = sorted(
-            (
-                row
-                for row in incident.evidence
-                if LAYERS[row.finding.layer] <= rank and row.finding.signal not in SEQUENTIAL
-            ),
-            key=lambda row: row.first_n,
-        )
-        own = [row for row in causes if row.where == incident.where]
-        named = [row for row in causes if row.finding.key == (incident.signal, incident.subject)]
-        # Of the other cells that showed the same only the largest: a rare one would need days to say anything.
-        largest = max(named, key=lambda row: row.finding.n, default=None)
-        chosen = (
-            [row for row in named if row.where == incident.where] + own[:2] + ([largest] if largest is not None else [])
-        )
-        leading = {row.key: row for row in chosen}
-        starts = []
-        incident.next_check = end + 1
-        for row in leading.values():
-            start = self._clean_row(incident, row, end)
-            if start is None:
-                return None
-            starts.append(start)
-        return min(starts, default=end)
+    def end_gone(self, end: int) -> None:
+        """Ends incidents of versions and segments that nobody serves any more: no clean row will ever come to say that they are over."""
+        when = end * self.pane_s
+        for incident in list(self.incidents):
+            at = self.recovery.gone_at(incident)
+            if at is not None and at <= when:
+                self._resolve(incident, when, end, "no_more_traffic")
 
-    def _clean_row(self, incident: Incident, row: EvidenceRow, end: int) -> int | None:
-        spans, base = self.cells.get(row.where), self.evaluator.baseline(row.where.segment)
-        if spans is None or base is None:
-            return end
-        # As many rows as showed it first, at odds that the budget demands: enough to see by an easier test whether it is still there.
-        wanted = max(row.first_n, self.rules.minimum_rows)
-        outcome = row.finding.layer == "outcome"
-        recent = spans.recent(end, 0 if outcome else wanted, wanted if outcome else 0)
-        if recent is None:
-            return None
-        vector, start = recent
-        # As the rules do: a span of length L is looked at every L/8.
-        incident.next_check = max(incident.next_check, end + (end - start) // BLOCKS)
-        still = any(
-            finding.key == row.finding.key for finding in self.quiet_evaluator.findings(vector, base, QUIET_ALPHA)
-        )
-        return None if still else start
-
-    def _resolve(self, incident: Incident, when: float, clean_from: int) -> None:
-        incident.resolved_at = when
+    def _resolve(self, incident: Incident, when: float, clean_from: int, ended: Ended) -> None:
+        incident.resolved_at, incident.ended = when, ended
         self.incidents.remove(incident)
         self.resolved = [*self.resolved, incident][-MAX_RESOLVED:]
         # No span of a cell that shares rows with it reaches back over its end: old faulty panes would keep the alarm alive.

@@ -36,12 +36,33 @@ SPECIFIC = {
     "accuracy": 3,
     "ece": 6,
     "mae": 2,
+    "precision": 4,
+    "recall": 5,
+    "f1": 5,
+    "average_precision": 4,
+    "log_loss": 6,
+    "brier": 6,
+    "macro_f1": 4,
+    "rmse": 3,
+    "bias": 3,
+    "r2": 5,
+    "business_lift": 7,
+    "business_lift_control": 7,
+    "demographic_parity_difference": 7,
+    "true_positive_rate_difference": 7,
+    "false_positive_rate_difference": 7,
+    "calibration_difference": 8,
+    "label_definition": 0,
+    "label_coverage": 0,
 }
 MAX_EVIDENCE = 60
 SEQUENTIAL = frozenset({"adwin", "edetector", "page_hinkley"})
 """Signals of single values: no span of counts shows them again."""
 
 Life = Literal["open", "worse", "better", "resolved"]
+Ended = Literal["recovered", "no_more_traffic"]
+# Signals that are the same news of one subject: its values are distributed in another way.
+DISTRIBUTION = frozenset({"psi", "mean_shift"}) | SEQUENTIAL
 
 
 class Where(NamedTuple):
@@ -83,6 +104,8 @@ class EvidenceRow(msgspec.Struct):
     end: float
     first_end: float
     first_n: int
+    told: float = 0.0
+    """The strength that people know of: what is twice that later is worth a word."""
 
     @property
     def key(self) -> tuple[Where, str, str | None]:
@@ -113,6 +136,7 @@ class Incident(msgspec.Struct):
     quiet_from: float = 0.0
     next_check: int = 0
     resolved_at: float | None = None
+    ended: Ended = "recovered"
     messages: int = 0
     share: float | None = None
     layers: list[Layer] = []
@@ -120,7 +144,12 @@ class Incident(msgspec.Struct):
     peak: Literal["warn", "critical"] = "warn"
 
     def holds(self, key: tuple[Where, str, str | None]) -> EvidenceRow | None:
-        return next((row for row in self.evidence if row.key == key), None)
+        where, signal, subject = key
+        for row in self.evidence:
+            finding = row.finding
+            if finding.subject == subject and finding.signal == signal and row.where == where:
+                return row
+        return None
 
 
 def incident_id(model_id: str, where: Where, signal: str, subject: str | None, opened_at: float) -> str:
@@ -150,15 +179,20 @@ def evidence_of(firing: Firing, held: EvidenceRow | None = None) -> EvidenceRow:
         firing.end,
         firing.end if held is None else held.first_end,
         firing.finding.n if held is None else held.first_n,
+        firing.finding.strength if held is None else held.told,
     )
 
 
-def belongs(firing: Firing, incident: Incident, label_delay_s: float) -> bool:
-    """Whether a new firing is the same fault as an open incident.
+def same_news(one: str, other: str) -> bool:
+    """Whether two signals of one subject say the same of it."""
+    return one == other or (one in DISTRIBUTION and other in DISTRIBUTION)
 
-    It is where it follows from it (a later layer of rows that both hold), where it speaks of the same subject, or where its span
-    reaches back to the time when the incident began. A span that begins after the incident was opened, of the same or an earlier
-    layer and about something else, is news.
+
+def belongs(firing: Firing, incident: Incident, label_delay_s: float) -> bool:
+    """Whether a new firing is certainly the same fault as an open incident: by what it is about, or by the time that its span holds.
+
+    It is where it says the same of the same subject, or where its span reaches back to the time when the incident began; labels of
+    that time come later by their delay. A span that begins after that is news, unless its rows were so all along: `News.is_same`.
     """
     finding = firing.finding
     if not intersects(firing.where, incident.where):
@@ -168,15 +202,19 @@ def belongs(firing: Firing, incident: Incident, label_delay_s: float) -> bool:
             and finding.signal == incident.signal
             and firing.start <= incident.opened_at
         )
-    if finding.subject is not None and finding.subject == incident.subject:
+    if (
+        finding.subject is not None
+        and finding.subject == incident.subject
+        and same_news(finding.signal, incident.signal)
+    ):
         return True
-    if LAYERS[finding.layer] > LAYERS[incident.layer]:
+    outcome = finding.layer == "outcome"
+    if incident.resolved_at is not None and LAYERS[finding.layer] > LAYERS[incident.layer]:
         # Labels of the faulty time go on coming after it: a span that holds some of them shows that fault, not another.
-        return incident.resolved_at is None or (
-            finding.layer == "outcome" and firing.start <= incident.resolved_at + label_delay_s
-        )
+        return outcome and firing.start <= incident.resolved_at + label_delay_s
     slack = max(firing.end - firing.start, incident.span_s)
-    return firing.start <= incident.opened_at + slack / 8
+    late = label_delay_s if outcome and incident.layer != "outcome" else 0.0
+    return firing.start <= incident.opened_at + slack / 8 + late
 
 
 def severity_of(evidence: list[EvidenceRow]) -> Literal["warn", "critical"]:

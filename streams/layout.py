@@ -25,6 +25,12 @@ CALIBRATION_BINS = 10
 COLLAPSE_SLOTS = 256
 LATENCY_BINS = 560
 DELAY_BINS = 400
+AGE_EDGES_S = (0.0, *(60.0 * 2.0**k for k in range(17)))  # a minute, doubling, past the longest delay window of a month
+AGES = len(AGE_EDGES_S) - 1
+CLASS_BINS = (
+    256  # bins of a class's probability: a quarter of a binary model's, for there are as many histograms as classes
+)
+MAX_RANKED_CLASSES = 20
 PIPELINE_SLOTS = 32
 RUNTIME_SLOTS = 128
 
@@ -79,11 +85,20 @@ class Layout:
                 ("positives", SCORE_BINS),
                 ("negatives", SCORE_BINS),
                 ("confusion", 4),
+                ("aged_positives", AGES),
             ]
-            counts += [("calibration_rows", CALIBRATION_BINS), ("calibration_positives", CALIBRATION_BINS)]
         elif self.task == "multiclass":
-            counts += [("predicted", classes), ("confusion", classes * classes)]
+            counts += [("predicted", classes), ("confusion", classes * classes), ("scored_rows", 1)]
+            if self.ranked:
+                ranked = len(self.classes) * CLASS_BINS
+                counts += [("class_members", ranked), ("class_others", ranked)]
+        if self.task == "regression":
+            counts += [("error_rows", 1), ("truth_rows", 1)]
+        else:
+            counts += [("calibration_rows", CALIBRATION_BINS), ("calibration_positives", CALIBRATION_BINS)]
+            counts.append(("aged_errors", AGES))
         counts += [
+            ("aged", AGES),
             ("latency", LATENCY_BINS),
             ("delay", DELAY_BINS),
             ("latency_rows", 1),
@@ -94,7 +109,8 @@ class Layout:
         if self.score_codes:
             counts.append(("score", self.score_codes))
             if self.task == "binary":
-                counts += [("labelled", self.score_codes), ("labelled_positives", self.score_codes)]
+                sections = ("chosen", "labelled", "labelled_positives", "labelled_chosen")
+                counts += [(name, self.score_codes) for name in sections]
         counts += [(f"feature:{name}", size) for name, size in self.features]
         counts += [(f"absent:{name}", 1) for name, _ in self.features]
         return counts + self._optional_counts()
@@ -125,10 +141,11 @@ class Layout:
             ("confidence_sum", 1),
         ]
         if self.task == "regression":
-            sums += [(name, 1) for name in ("error", "absolute_error", "squared_error", "truth", "truth_squares")]
+            names = ("error", "absolute_error", "squared_error", "squared_error_squares", "truth", "truth_squares")
+            sums += [(name, 1) for name in names]
+            sums += [("aged_error", AGES), ("aged_error_squares", AGES)]
         else:
-            sums += [("log_loss", 1), ("squared_loss", 1)]
-        if self.task == "binary":
+            sums += [(name, 1) for name in ("log_loss", "log_loss_squares", "squared_loss", "squared_loss_squares")]
             sums.append(("calibration_scores", CALIBRATION_BINS))
         for name in self.business:
             sums += [(f"value:{name}", 1), (f"value_squares:{name}", 1)]
@@ -148,6 +165,11 @@ class Layout:
         if self.joint:
             names += ["joint_sum", "joint_squares"]
         return [(name, 1) for name in names]
+
+    @property
+    def ranked(self) -> bool:
+        """Whether each class has histograms of its probability: beyond twenty classes they would outweigh all else."""
+        return self.task == "multiclass" and 0 < len(self.classes) <= MAX_RANKED_CLASSES
 
     @property
     def sections(self) -> dict[str, tuple[int, int]]:

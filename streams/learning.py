@@ -54,7 +54,11 @@ def learn(rows: Sequence[LearningRow], before: Reference, model: Model) -> tuple
     except (BadReference, DetectorError):
         return None, []
     measured = measure(
-        reference, [row.score for row in rows], [None] * len(rows), [row.features for row in rows], model.threshold
+        reference,
+        [row.score for row in rows],
+        [row.prediction for row in rows],
+        [row.features for row in rows],
+        model.threshold,
     )
     tally = Tally(reference.layout)
     layout = reference.layout
@@ -67,7 +71,11 @@ def learn(rows: Sequence[LearningRow], before: Reference, model: Model) -> tuple
             starts = np.array([layout.offset(f"{section}:{name}") for name, _ in layout.features])
             tally.add(repeated, np.tile(starts, len(rows)), values.ravel())
     if measured.score_codes is not None:
-        tally.add(everything, layout.offset("score") + measured.score_codes.astype(np.int64))
+        codes = measured.score_codes.astype(np.int64)
+        tally.add(everything, layout.offset("score") + codes)
+        if layout.task == "binary":
+            chosen = measured.predicted == 1.0
+            tally.add(everything[chosen], layout.offset("chosen") + codes[chosen])
     if measured.unexplained is not None:
         tally_joint(tally, everything, measured.unexplained)
     cells: dict[tuple[str, str, str | None, int], int] = {}

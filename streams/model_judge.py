@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from leadline.alert import Alert
 from leadline.config import Config
-from leadline.events import Change, Digest, LearningRow
+from leadline.events import Change, Digest, DigestCell, LearningRow
 from streams.closings import Closings
 from streams.cohorts import Cohorts
 from streams.evaluate import Evaluator
@@ -28,6 +28,7 @@ from streams.sequential import Sequential
 from streams.spans import BLOCKS, Spans
 
 MONTH_S = 30 * 86_400.0
+SPANS_SHARE = 0.5  # of the false-alarm budget; the other half is for single values (`stream_detectors.py`)
 
 
 class Saved(msgspec.Struct):
@@ -57,7 +58,9 @@ class ModelJudge:
         self.reference = book.get(model_id)
         self.evaluator = self._evaluator()
         self.cells: dict[Where, Spans] = {}
-        self.lives = IncidentLives(model_id, self.cells, self.evaluator, self.pane_s, config.join.delay_window)
+        self.lives = IncidentLives(
+            model_id, self.cells, self.evaluator, self.pane_s, config.join.delay_window, lambda: self.alpha
+        )
         self.sequential = Sequential(self.evaluator, config.panes)
         self.days = Cohorts(self.reference.layout.size)
         self.arrivals = Cohorts(self.reference.layout.size)
@@ -115,10 +118,10 @@ class ModelJudge:
             )
             for version in versions:
                 where = Where(version, cell.stage if cell.stage == "shadow" else "live", cell.segment)
-                self._add(where, pane, cell.day, slots, values)
+                self._add(where, pane, cell, slots, values)
         for sample in digest.samples:
             self.sequential.keep(sample)
-        for start, rows, joined, late in digest.cohorts:
+        for start, rows, joined, late, _ in digest.cohorts:
             counts = self.cohorts.setdefault(start, [0, 0, 0])
             counts[0] += rows
             counts[1] += joined
@@ -153,15 +156,16 @@ class ModelJudge:
         self.arrivals.split(first)
 
     def _add(
-        self, where: Where, pane: int, day: int, slots: npt.NDArray[np.int32], values: npt.NDArray[np.float64]
+        self, where: Where, pane: int, cell: DigestCell, slots: npt.NDArray[np.int32], values: npt.NDArray[np.float64]
     ) -> None:
+        """`pane` is the span's: no earlier than what was judged. The days count by the cell's own."""
         spans = self.cells.get(where)
         if spans is None:
             spans = self.cells[where] = self._spans(where)
         if spans.add(pane, slots, values):
             self._closings.announce(pane + 1, 0, where)
-        self.days.add(where, day, slots, values)
-        self.arrivals.add(where, int(pane * self.pane_s // 86_400), slots, values)
+        self.days.add(where, cell.day, slots, values)
+        self.arrivals.add(where, int(cell.pane * self.pane_s // 86_400), slots, values)
 
     def _spans(self, where: Where) -> Spans:
         layout = self.reference.layout
@@ -229,18 +233,21 @@ class ModelJudge:
 
     @property
     def alpha(self) -> float:
-        """The false-alarm budget divided by the number of looks of a month: cells x tests x independent spans."""
+        """The spans' half of the false-alarm budget divided by the number of looks of a month: cells x tests x independent spans."""
         looks = 2.0 * MONTH_S / self.pane_s
-        return self.rules.false_alarms_per_month / (max(len(self.cells), 1) * self.evaluator.tests * looks)
+        return (
+            SPANS_SHARE * self.rules.false_alarms_per_month / (max(len(self.cells), 1) * self.evaluator.tests * looks)
+        )
 
     def due(self, pane: int) -> bool:
         """Whether `advance` would judge anything."""
-        first = self._closings.first()
-        return first is not None and first <= pane
+        first, gone = self._closings.first(), self.lives.next_gone()
+        return (first is not None and first <= pane) or (gone is not None and gone <= pane)
 
     def advance(self, pane: int) -> None:
         """Judges all blocks that end at `pane` or before, in order of time."""
         while (end := self._closings.first()) is not None and end <= pane:
+            self._end_gone(end)
             closing: list[tuple[int, int, Where]] = []
             for level, where in self._closings.take():
                 block = (end >> level) - 1
@@ -250,7 +257,13 @@ class ModelJudge:
                         self._closings.announce(((block >> 1) + 1) << (level + 1), level + 1, where)
             self.closed = max(self.closed, end)
             self._tick(end, closing)
+        self._end_gone(pane)
         self.closed = max(self.closed, pane)
+
+    def _end_gone(self, until: int) -> None:
+        """Each at its own time, whenever it is noticed: a replay says the same."""
+        while (at := self.lives.next_gone()) is not None and at <= until:
+            self.lives.end_gone(at)
 
     def _tick(self, end: int, closing: list[tuple[int, int, Where]]) -> None:
         when = end * self.pane_s

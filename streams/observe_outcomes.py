@@ -17,7 +17,7 @@ from streams.partition_state import PartitionState
 from streams.reference_files import read_labels
 from streams.rows import class_scores, headers
 from streams.samples import sample_losses
-from streams.tally_outcomes import tally_delays, tally_outcomes
+from streams.tally_outcomes import JoinedRows, tally_business, tally_delays, tally_outcomes
 
 
 class OutcomeSide:
@@ -26,7 +26,7 @@ class OutcomeSide:
     def __init__(self, state: PartitionState) -> None:
         self.state = state
         join = state.config.join
-        self.joiner = Joiner(state.rows, join.delay_window, join.early_tolerance, self._read_labels)
+        self.joiner = Joiner(state.rows, join.delay_window, join.early_tolerance, self._read_labels, self._business_of)
 
     @staticmethod
     def came_first(
@@ -64,6 +64,7 @@ class OutcomeSide:
             np.array(decoded.times),
             columns["label"],
             columns["values"],
+            columns["definition_version"],
             visible,
             origins,
         )
@@ -104,6 +105,10 @@ class OutcomeSide:
             numbers[slice(None) if at is None else at] = read_labels(self.state.book.get(model_id), given, positive)
         return numbers
 
+    def _business_of(self, combination: int) -> Sequence[str]:
+        known = self.state.combinations
+        return self.state.book.get(known.models[known.model_of[combination]]).layout.business
+
     def _outcomes(self, outcomes: Outcomes, batch: Batch) -> None:
         self.state.count("label_first", outcomes.waiting)
         self.state.count("repeated_labels", outcomes.repeated)
@@ -113,6 +118,10 @@ class OutcomeSide:
                 self.state.count(name, sign)
         if outcomes.events:
             self._count_events(outcomes, batch)
+        for row, seen, definition in outcomes.definitions:
+            known = self.state.combinations
+            model_id = known.models[known.model_of[int(headers([row])["combination"][0])]]
+            batch.gather(model_id).count_definition(int(seen // self.state.pane_s), definition)
         for block in outcomes.blocks:
             self.state.count("joined", int(np.count_nonzero(~np.isnan(block.delays))))
             for model, at in self._by_model(block.head["combination"]):
@@ -133,7 +142,8 @@ class OutcomeSide:
         head = headers([row for _, row, _, _ in outcomes.events])
         names = np.array([name for name, _, _, _ in outcomes.events])
         signs = np.array([sign for _, _, _, sign in outcomes.events], dtype=np.int64)
-        panes = self.state.panes(np.array([when for _, _, when, _ in outcomes.events]))
+        seen = np.array([when for _, _, when, _ in outcomes.events], dtype=np.float64)
+        panes = self.state.panes(seen)
         models = self.state.combinations.model_of[head["combination"]]
         for model in np.unique(models).tolist():
             of_model = models == model
@@ -144,7 +154,7 @@ class OutcomeSide:
                 rows = gather.add_rows(head["combination"][at].astype(np.int64), panes[at], times)
                 gather.tally.one(name, rows, signs[at].astype(np.float64))
                 if name == "late":
-                    gather.add_cohorts(times, 2, signs[at])
+                    gather.add_cohorts(times, seen[at], 2, signs[at])
 
     def _outcomes_of(self, gather: Gather, block: Block) -> None:
         reference = gather.reference
@@ -161,13 +171,16 @@ class OutcomeSide:
             if (head["mapping"] == current).all():
                 shares = class_scores(block.rows, len(reference.classes))
         gather.tally.one("outcomes", rows, sign)
-        tally_outcomes(gather.tally, rows, score, predicted, block.labels, score_codes, shares, sign)
+        joined = JoinedRows(score, predicted, block.labels, block.ages, score_codes, shares)
+        tally_outcomes(gather.tally, rows, joined, reference, sign)
+        if reference.layout.business:
+            tally_business(gather.tally, rows, block.values, sign)
         if sign < 0:
             return
         fresh = np.flatnonzero(~np.isnan(delays))
         if len(fresh):
             gather.tally.one("joined", rows[fresh])
-            gather.add_cohorts(times[fresh], 1)
+            gather.add_cohorts(times[fresh], block.visible[fresh], 1)
             sample_losses(
                 gather,
                 self.state.sampler(reference, gather.model_id, "loss"),
@@ -180,18 +193,6 @@ class OutcomeSide:
                 combinations[fresh],
             )
         tally_delays(gather.tally, rows[fresh], delays[fresh])
-        for name in reference.layout.business:
-            given = [
-                (position, values[name])
-                for position in fresh.tolist()
-                if (values := block.values[position]) and name in values
-            ]
-            if given:
-                where = rows[[position for position, _ in given]]
-                amounts = np.array([amount for _, amount in given])
-                gather.tally.one(f"value_rows:{name}", where)
-                gather.tally.one(f"value:{name}", where, amounts)
-                gather.tally.one(f"value_squares:{name}", where, amounts**2)
 
 
 def _part(block: Block, at: npt.NDArray[np.int64]) -> Block:
@@ -203,5 +204,6 @@ def _part(block: Block, at: npt.NDArray[np.int64]) -> Block:
         block.visible[at],
         [block.values[place] for place in places],
         block.delays[at],
+        block.ages[at],
         block.sign,
     )

@@ -137,7 +137,7 @@ class PredictionSide:
             model_id, given.column("model_version"), given.column("stage"), given.column("segments")
         )
         rows = gather.add_rows(combinations, panes, times)
-        gather.add_cohorts(times, 0)
+        gather.add_cohorts(times, shown, 0)
         tally_predictions(gather.tally, columns, rows)
         if columns.unexplained is not None:
             tally_joint(gather.tally, rows, columns.unexplained)
@@ -202,6 +202,7 @@ class PredictionSide:
             np.array([label.time for label in labels]),
             [label.label for label in labels],
             [label.values for label in labels],
+            [label.definition for label in labels],
             np.array(visible),
             np.full(len(names), -1),
         )
@@ -235,6 +236,7 @@ class PredictionSide:
                     [f"{name}={value}" for name, value in (event.segments or {}).items()],
                     event.score,
                     event.features or {},
+                    event.prediction,
                 )
             )
             self.state.learned_rows[model_id] = self.state.learned_rows.get(model_id, 0) + 1

@@ -15,6 +15,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from leadline.kafka_refusals import explained
 from streams.lines import LINE_HEADER, write_line
 from streams.tables import Outgoing, Owner, StoreUnavailable, Tables
 
@@ -60,7 +61,7 @@ class Relay:
 
     @staticmethod
     def _on_error(error: KafkaError) -> None:
-        log.warning("Kafka producer: %s", error.str())
+        log.warning("Kafka producer: %s", explained(error))
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -89,7 +90,8 @@ class Relay:
                     **options,
                 )
             except (BufferError, KafkaException) as error:
-                raise DeliveryFailed(f"message {message.id} for {send.topic} not taken: {error}") from error
+                why = explained(error.args[0]) if isinstance(error, KafkaException) else str(error)
+                raise DeliveryFailed(f"message {message.id} for {send.topic} not taken: {why}") from error
             self.waiting += 1
 
     async def room(self) -> None:
@@ -132,7 +134,7 @@ class Relay:
             if error is not None:
                 if self._running:
                     size = len(message.send.value)
-                    text = f"message {message.id} ({size} bytes) for {message.send.topic}: {error.str()}"
+                    text = f"message {message.id} ({size} bytes) for {message.send.topic}: {explained(error)}"
                     self._failure = self._failure or DeliveryFailed(text)
             else:
                 self._confirmed.append((owner, message.sequence))

@@ -10,47 +10,30 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaException
 
+from streams import log_identity, partitioner
+from streams.beginning import DataGap, GapHook, StateAhead, StateMissing, beginning, no_alert, stored_name
 from streams.chain import Part, Place
 from streams.effects import merge, overlay
 from streams.intake import Intake
 from streams.lines import still_known
+from streams.log_identity import Identity
 from streams.outbox import Relay
+from streams.partitioner import Finding, KeyCheck, Keys, Misplacements, unpacked
 from streams.settings import WorkerSettings
 from streams.stage import Effects, Record, Send, Stage, StageFactory
-from streams.tables import Change, Claimed, Kind, Outcome, Outgoing, Owner, StoreUnavailable, Tables, View
+from streams.tables import Change, Kind, Outcome, Outgoing, Owner, StoreUnavailable, Tables, View
+from streams.topic_watch import TopicWatch
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
 
 
-class StateMissing(Exception):
-    """Redis knows nothing of an owner whose offsets Kafka knows; `reason` is the metric label."""
-
-    reason = "state_missing"
+KeyHook = Callable[[Finding], Sequence[Send]]
 
 
-class StateAhead(Exception):
-    """The tables stand beyond the end of the log: the topic was made anew, or has lost its tail."""
-
-    reason = "state_ahead_of_log"
-
-
-@dataclass(frozen=True, slots=True)
-class DataGap:
-    """The log no longer holds [first, end) of a partition, which the tables have not seen."""
-
-    topic: str
-    partition: int
-    first: int
-    end: int
-
-
-GapHook = Callable[[DataGap], Sequence[Send]]
-
-
-def no_alert(gap: DataGap) -> Sequence[Send]:
-    """The gap is in the worker's log only."""
+def no_key_alert(finding: Finding) -> Sequence[Send]:
+    """Misplaced keys show in the worker's status only."""
     return ()
 
 
@@ -77,6 +60,8 @@ class Shared:
     intake: Intake
     factories: Mapping[Kind, StageFactory]
     on_gap: GapHook = no_alert
+    on_keys: KeyHook = no_key_alert
+    watch: TopicWatch | None = None
     counters: Counters = field(default_factory=Counters)
     views: dict[str, View] = field(default_factory=dict)
 
@@ -95,6 +80,8 @@ class Work:
         self._fence = ""
         self._sequence = 0
         self._stage: Stage | None = None
+        self._now: Mapping[str, Identity] = {}
+        self._keys = KeyCheck(owner.partition, {})
 
     @property
     def busy(self) -> bool:
@@ -172,69 +159,37 @@ class Work:
         shared = self._shared
         claimed = await shared.tables.claim(self.owner)
         shared.counters.claims += 1
-        if not claimed.known and not shared.settings.accept_new_state:
-            await self._check_new()
-        begin, stored, outgoing = await self._begin(claimed)
-        if begin != stored:
-            expected = {self._field(topic): stored.get(topic) for topic in begin}
-            offsets = {self._field(topic): offset for topic, offset in begin.items()}
-            change = Change(claimed.fence, expected, offsets, outbox=outgoing)
-            if await shared.tables.commit(self.owner, change) is not Outcome.COMMITTED:
-                return False  # somebody else claims it at this moment
+        kept = await shared.tables.load(self.owner, [log_identity.TABLE, partitioner.TABLE])
+        now = {} if shared.watch is None else await shared.watch.now()
+        self._now = {topic: now[topic] for topic in self.topics if topic in now}
+        found = await beginning(
+            self.owner,
+            self.topics,
+            claimed,
+            kept[log_identity.TABLE],
+            self._now,
+            settings=shared.settings,
+            tables=shared.tables,
+            intake=shared.intake,
+        )
+        shared.counters.gaps += len(found.gaps)
+        outgoing: list[Outgoing] = []
+        for gap in found.gaps:
+            identity = f"{gap.topic}-{gap.partition}-{gap.first}-gap"
+            outgoing += self._owed(shared.on_gap(gap), identity, claimed.sequence + len(outgoing), claimed.fence)
+        change = found.change(claimed, shared.settings.log_id, outgoing)
+        if change is not None and await shared.tables.commit(self.owner, change) is not Outcome.COMMITTED:
+            return False  # somebody else claims it at this moment
         factory = shared.factories[self.owner.kind]
         tables = await shared.tables.load(self.owner, factory.whole(claimed.checkpoint))
+        self._keys = KeyCheck(self.owner.partition, kept[partitioner.TABLE])
         self._stage = factory.build(self.owner.partition, claimed.checkpoint, tables)
-        self._fence, self.offsets = claimed.fence, begin
+        self._fence, self.offsets = claimed.fence, found.begin
         self._sequence = outgoing[-1].sequence if outgoing else claimed.sequence
         shared.relay.submit(self.owner, [*claimed.outbox, *outgoing])
         self.live, self.active_at = True, time.monotonic()
-        log.info("%s claimed (%s) at %s, %d unsent", self.owner, claimed.fence, begin, len(claimed.outbox))
+        log.info("%s claimed (%s) at %s, %d unsent", self.owner, claimed.fence, found.begin, len(claimed.outbox))
         return True
-
-    async def _check_new(self) -> None:
-        places = [Place(topic, self.owner.partition) for topic in self.topics]
-        committed = {place: offset for place, offset in (await self._shared.intake.committed(places)).items() if offset}
-        if committed and not self._shared.settings.log_id:
-            where = ", ".join(f"{place.topic}/{place.partition} at {offset}" for place, offset in committed.items())
-            raise StateMissing(
-                f"Redis holds no state of {self.owner}, but group {self._shared.settings.group} has committed {where}: "
-                "Redis came back empty, or is another one. Restore it, or set accept_new_state to count the log again "
-                "from its beginning."
-            )
-
-    async def _begin(self, claimed: Claimed) -> tuple[dict[str, int], dict[str, int], list[Outgoing]]:
-        """Where each topic begins, what the store says, and the alerts of gaps between the two."""
-        shared, partition = self._shared, self.owner.partition
-        begin: dict[str, int] = {}
-        stored: dict[str, int] = {}
-        outgoing: list[Outgoing] = []
-        for topic in self.topics:
-            first, end = await shared.intake.bounds(Place(topic, partition))
-            known = claimed.offsets.get(self._field(topic))
-            begin[topic] = first if known is None else known
-            if known is None:
-                continue
-            stored[topic] = known
-            if known > end:
-                raise StateAhead(
-                    f"{self.owner} stands at {topic}/{partition} offset {known}, but the log ends at {end}"
-                )
-            if known < first:
-                gap = DataGap(topic, partition, known, first)
-                shared.counters.gaps += 1
-                log.error(
-                    "DATA GAP: %s/%s no longer holds offsets %d to %d, never read", topic, partition, known, first - 1
-                )
-                sends = shared.on_gap(gap)
-                identity = f"{topic}-{partition}-{known}-gap"
-                outgoing += self._owed(sends, identity, claimed.sequence + len(outgoing), claimed.fence)
-                begin[topic] = first
-        return begin, stored, outgoing
-
-    def _field(self, topic: str) -> str:
-        """The topic's name in the store's offsets: with another `log_id`, another offset."""
-        log_id = self._shared.settings.log_id
-        return f"{topic}#{log_id}" if log_id else topic
 
     @staticmethod
     def _owed(sends: Sequence[Send], identity: str, sequence: int, fence: str) -> list[Outgoing]:
@@ -273,7 +228,12 @@ class Work:
             if self.owner.kind == "judge":
                 tables = self._shared.tables
                 fresh = [part._replace(records=await still_known(tables, part.records)) for part in fresh]
-            await self._commit(*await self._fold(fresh), {part.topic: part.end for part in fresh})
+            effects, outgoing = await self._fold(fresh)
+            if self.owner.kind == "observe":
+                for part in fresh:
+                    self._keys.see(part.topic, part.records, self._partitions(part.topic))
+                effects.writes[partitioner.TABLE] = self._keys.rows(part.topic for part in fresh)
+            await self._commit(effects, outgoing, {part.topic: part.end for part in fresh})
             self._shared.counters.records += sum(len(part.records) for part in fresh)
             self._shared.counters.batches += 1
 
@@ -302,9 +262,9 @@ class Work:
         return effects, outgoing
 
     async def _commit(self, effects: Effects, outgoing: list[Outgoing], ends: Mapping[str, int]) -> None:
-        shared = self._shared
-        expected = {self._field(topic): self.offsets[topic] for topic in ends}
-        offsets = {self._field(topic): end for topic, end in ends.items()}
+        shared, log_id = self._shared, self._shared.settings.log_id
+        expected = {stored_name(topic, log_id): self.offsets[topic] for topic in ends}
+        offsets = {stored_name(topic, log_id): end for topic, end in ends.items()}
         outcome = await shared.tables.commit(self.owner, Change(self._fence, expected, offsets, effects, outgoing))
         if outcome is not Outcome.COMMITTED:
             shared.counters.refused += 1
@@ -320,6 +280,43 @@ class Work:
         shared.counters.commits += 1
         shared.relay.submit(self.owner, outgoing)
         shared.views.update(effects.views)
+
+    def _partitions(self, topic: str) -> int:
+        return self._now[topic].partitions if topic in self._now else 0
+
+    def keys(self) -> dict[Place, Keys]:
+        """How many keys were looked at, and lie where they do not belong."""
+        return {Place(topic, self.owner.partition): keys for topic, keys in self._keys.topics.items()}
+
+    async def tell_keys(self) -> None:
+        """Add up what all observers have counted of their keys; tell what began or is over. For the first one alone."""
+        async with self._lock:
+            if not self.live:
+                return
+            try:
+                await self._tell_keys()
+            except StoreUnavailable as error:
+                await self._doubt(error)
+
+    async def _tell_keys(self) -> None:
+        shared, now = self._shared, time.time()
+        count = max((self._partitions(topic) for topic in self.topics), default=0)
+        rows = {p: await shared.tables.load(Owner("observe", p), [partitioner.TABLE]) for p in range(count)}
+        before = rows[0][partitioner.TABLE].get(partitioner.INCIDENTS, b"") if rows else b""
+        incidents = Misplacements(before)
+        findings = incidents.look({p: unpacked(found[partitioner.TABLE]) for p, found in rows.items()}, now)
+        if (row := incidents.row()) == before:
+            return
+        outgoing: list[Outgoing] = []
+        for finding in findings:
+            what = "misplaced keys" if finding.begun else "no more misplaced keys"
+            log.error("%s in %s: %d, %.1f %% of the last", what, finding.topic, finding.misplaced, 100 * finding.share)
+            identity = f"{finding.topic}-keys-{finding.number}-{'open' if finding.begun else 'resolved'}"
+            outgoing += self._owed(shared.on_keys(finding), identity, self._sequence + len(outgoing), self._fence)
+        effects = Effects(writes={partitioner.TABLE: {partitioner.INCIDENTS: row}})
+        active_at = self.active_at  # no batch: who looks for lost ones must not be put off
+        await self._commit(effects, outgoing, dict(self.offsets))
+        self.active_at = active_at
 
     async def idle(self) -> None:
         """Let the stage see the time although nothing came."""
@@ -346,3 +343,6 @@ class Work:
 def _after(part: Part, offset: int) -> Part:
     """The part without what lies below `offset`."""
     return part._replace(begin=offset, records=[record for record in part.records if record.offset >= offset])
+
+
+__all__ = ["DataGap", "GapHook", "StateAhead", "StateMissing", "Work", "no_alert"]

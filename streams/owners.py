@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from streams.chain import Place
 from streams.intake import Fetched, Intake
 from streams.owner import Shared, Work
+from streams.partitioner import Keys
 from streams.tables import Kind, Owner
 
 log = logging.getLogger(__name__)
 
 STRAY_S = 5.0
 FENCED_S = 1.0
+KEYS_S = 5.0
+FIRST = Owner("observe", 0)
+NO_KEYS = Keys()
 
 
 class CopartitionBroken(Exception):
@@ -33,6 +37,8 @@ class Standing:
     offset: int
     lag: int | None
     holes: int
+    misplaced: float = 0.0
+    """Share of the keys looked at that Java's partitioner puts into another partition."""
 
 
 class Owners:
@@ -46,6 +52,7 @@ class Owners:
         self._works: dict[Owner, Work] = {}
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.stopping = False
+        self._keys_told_at = 0.0
         self._room = asyncio.Semaphore(shared.settings.owners_at_once)
         self._running: set[asyncio.Task[None]] = set()
 
@@ -113,6 +120,9 @@ class Owners:
                 if quiet > self.shared.settings.heartbeat_s + FENCED_S:  # long enough to have heard that it is not ours
                     await work.claim_again()
                 continue
+            if work.owner == FIRST and now - self._keys_told_at >= KEYS_S:
+                self._keys_told_at = now
+                await work.tell_keys()
             if idle is not None and quiet >= idle:
                 await work.idle()
             stray = self._stray(work)
@@ -147,5 +157,6 @@ class Owners:
         for work in self._works.values():
             for place, offset in work.positions().items():
                 if place in lanes:
-                    found[place] = Standing(work.owner, offset, self.intake.lag(place, offset), lanes[place].holes)
+                    lag, keys = self.intake.lag(place, offset), work.keys().get(place, NO_KEYS)
+                    found[place] = Standing(work.owner, offset, lag, lanes[place].holes, keys.share)
         return found

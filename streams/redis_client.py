@@ -161,14 +161,16 @@ async def connect(url: str) -> Client:
 async def check_policy(client: Client, url: str) -> None:
     """`StoreMisconfigured` unless `maxmemory-policy` is noeviction: an evicted row is a prediction lost in silence."""
     with translated(url):
-        answer: dict[str, Any] = await client.info("memory")
-    # A Cluster answers for each node.
-    nodes = answer.values() if answer and all(isinstance(node, dict) for node in answer.values()) else [answer]
-    for node in nodes:
-        policy = node.get("maxmemory_policy", "noeviction")
+        if isinstance(client, RedisCluster):  # unless told, it asks one node, whichever
+            answers = await client.info("memory", target_nodes=RedisCluster.PRIMARIES)
+        else:
+            answers = {"": await client.info("memory")}
+    for node, answer in answers.items():
+        policy = answer.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
+            where = f", node {node}," if node else ""
             raise StoreMisconfigured(
-                f"Redis at {shown(url)} has maxmemory-policy {policy}: it would evict state. Set it to noeviction "
+                f"Redis at {shown(url)}{where} has maxmemory-policy {policy}: it would evict state. Set it to noeviction "
                 "(redis-cli CONFIG SET maxmemory-policy noeviction) and give it memory enough, "
                 "or give Leadline a Redis of its own."
             )

@@ -36,7 +36,7 @@ from streams.references import (
     numeric_feature,
 )
 from streams.tally import Indices, Sparse, Tally
-from streams.tally_outcomes import tally_outcomes
+from streams.tally_outcomes import JoinedRows, age_bins, tally_business, tally_delays, tally_outcomes
 from streams.tally_predictions import tally_joint, tally_predictions
 
 SEGMENT_PREFIX = "segment__"
@@ -49,7 +49,7 @@ PREFIXES = (SEGMENT_PREFIX, CLASS_PREFIX, VALUE_PREFIX, RESOURCE_PREFIX, RUNTIME
 PROBE_PARTS = ("mean", "std")
 RESERVED = frozenset(  # columns that describe the row: fields of the event beside `features`
     {"score", "prediction", "label", "request_id", "model_id", "model_version", "timestamp", "arrived_at", "stage"}
-    | {"latency_ms", "confidence", "entity_id", "embedding_norm", "pipeline_fingerprint"}
+    | {"latency_ms", "confidence", "entity_id", "embedding_norm", "pipeline_fingerprint", "label_delay_s"}
 )
 NOT_NUMBERS = frozenset({"nan", "inf", "+inf", "-inf", "infinity", "-infinity"})
 MAX_SEGMENTS = 200
@@ -266,22 +266,24 @@ def _count(
         known = np.flatnonzero(np.isfinite(truth))
         tally.one("joined", known)
         tally.one("outcomes", known)
-        tally_outcomes(
-            tally,
-            known,
-            measured.score[known],
-            measured.predicted[known],
-            truth[known],
-            measured.score_codes[known] if measured.score_codes is not None else None,
-            measured.class_scores[known] if measured.class_scores is not None else None,
+        delays = _numbers(columns.get("label_delay_s"))
+        if delays is not None:
+            delayed = np.flatnonzero(np.isfinite(delays) & np.isfinite(truth))
+            tally_delays(tally, delayed, delays[delayed])
+        joined = JoinedRows(
+            measured.score,
+            measured.predicted,
+            truth,
+            age_bins(delays) if delays is not None else np.full(n, -1),
+            measured.score_codes,
+            measured.class_scores,
         )
+        tally_outcomes(tally, known, joined.of(np.isfinite(truth)), reference)
     for name in reference.layout.business:
         amounts = _numbers(columns.get(VALUE_PREFIX + name))
         if amounts is not None:
-            known = np.flatnonzero(np.isfinite(amounts))
-            tally.one(f"value_rows:{name}", known)
-            tally.one(f"value:{name}", known, amounts[known])
-            tally.one(f"value_squares:{name}", known, amounts[known] ** 2)
+            given = [{name: amount} if np.isfinite(amount) else None for amount in amounts.tolist()]
+            tally_business(tally, everything, given, 1.0)
     keys = np.full((n, 1 + len(segments)), -1, dtype=np.int64)
     keys[:, 0] = 0
     found: list[str | None] = [None]

@@ -158,6 +158,21 @@ class Reference:
         self.fingerprint = digest.hexdigest()[:16]
 
     @cached_property
+    def truth_center(self) -> float:
+        """What labels of a regression are counted from, so that large ones keep their digits: the middle of the score's edges.
+
+        0 for a learned baseline: its first labels came before it.
+        """
+        if (
+            self.learned
+            or self.score is None
+            or not isinstance(self.score.bins, NumericBins)
+            or not self.score.bins.edges
+        ):
+            return 0.0
+        return float(self.score.bins.edges[len(self.score.bins.edges) // 2])
+
+    @cached_property
     def ranged_features(self) -> tuple[int, ...]:
         """Places of the numeric features that are not constant."""
         return tuple(at for at, one in enumerate(self.features) if one.kind == "numeric" and one.high > one.low)

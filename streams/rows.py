@@ -1,7 +1,8 @@
 """One request as one small row: what is kept between a prediction and its label.
 
 A pending row is 32 bytes and one byte a feature: its bin, enough to ask later which features go with wrong predictions. A joined row
-has its label behind that, so that a corrected label can be taken back. A label that came first waits as a row of its own.
+has behind that what a corrected label takes back: the business values, their number, the bin of the delay, when the pair was complete, the
+label. A label that came first waits as a row of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ HEADER = np.dtype(
     ]
 )
 HEADER_BYTES = HEADER.itemsize
-LABEL_BYTES = 8
+TAIL = np.dtype([("values", "u1"), ("age", "u1"), ("seen", "<f8"), ("label", "<f8")])
+TAIL_BYTES = TAIL.itemsize
+VALUE_BYTES = 8
+NO_AGE = 255
 KIND_AT, FLAGS_AT = 0, 1
 MAX_WAITING_LABELS = 8
 
@@ -40,6 +44,7 @@ class WaitingLabel(NamedTuple):
     time: float
     label: float | str | bool
     values: dict[str, float] | None
+    definition: str | None = None
 
 
 def pack_predictions(
@@ -78,32 +83,49 @@ def _matrix(rows: Sequence[bytes], size: int) -> npt.NDArray[Any]:
     return np.frombuffer(b"".join(rows), dtype=kind)
 
 
+def tail_bytes(row: bytes) -> int:
+    """How many bytes of a row its label takes: none of a pending one."""
+    return TAIL_BYTES + VALUE_BYTES * row[-TAIL_BYTES] if row[KIND_AT] == JOINED else 0
+
+
 def class_scores(rows: Sequence[bytes], classes: int) -> npt.NDArray[np.float32]:
     """[n, classes] of rows of a multiclass model, pending or joined."""
     size = 4 * classes
-    ends = [len(row) - (LABEL_BYTES if row[KIND_AT] == JOINED else 0) for row in rows]
+    ends = [len(row) - tail_bytes(row) for row in rows]
     data = b"".join([row[end - size : end] for row, end in zip(rows, ends, strict=True)])
     return np.frombuffer(data, dtype="<f4").reshape(len(rows), classes)
 
 
-def join_row(row: bytes, label: float, *, revised: bool = False) -> bytes:
-    """The joined form of a pending or joined row."""
-    body = row[HEADER_BYTES:-LABEL_BYTES] if row[KIND_AT] == JOINED else row[HEADER_BYTES:]
+def join_row(
+    row: bytes, label: float, age: int, seen: float, values: Sequence[float] = (), *, revised: bool = False
+) -> bytes:
+    """The joined form of a pending or joined row. `age` is the bin of the first label's delay, -1 for none; `seen` the watermark then."""
     flags = row[FLAGS_AT] & ~LATE_SEEN | (REVISED if revised else 0)
-    return bytes((JOINED, flags)) + row[2:HEADER_BYTES] + body + np.float64(label).tobytes()
+    kept = row[2 : len(row) - tail_bytes(row)] + np.array(values, dtype="<f8").tobytes()
+    tail = np.array([(len(values), age if age >= 0 else NO_AGE, seen, label)], dtype=TAIL)
+    return bytes((JOINED, flags)) + kept + tail.tobytes()
 
 
-def join_pending(rows: Sequence[bytes], labels: npt.NDArray[np.float64]) -> list[bytes]:
+def join_pending(
+    rows: Sequence[bytes],
+    labels: npt.NDArray[np.float64],
+    ages: npt.NDArray[np.int64],
+    seen: npt.NDArray[np.float64],
+    values: Sequence[Sequence[float]] | None = None,
+) -> list[bytes]:
     """`join_row` of pending rows without flags."""
     sizes = set(map(len, rows))
-    if len(sizes) > 1:
-        return [join_row(row, label) for row, label in zip(rows, labels.tolist(), strict=True)]
+    if len(sizes) > 1 or values is not None:
+        each = zip(rows, labels.tolist(), ages.tolist(), seen.tolist(), values or [()] * len(rows), strict=True)
+        return [join_row(*columns) for columns in each]
     old = sizes.pop()
-    size = old + LABEL_BYTES
+    size = old + TAIL_BYTES
+    tails = np.zeros(len(rows), dtype=TAIL)
+    tails["age"], tails["seen"], tails["label"] = np.where(ages < 0, NO_AGE, ages), seen, labels
     joined = np.empty((len(rows), size), dtype=np.uint8)
     joined[:, :old] = np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(rows), old)
     joined[:, KIND_AT], joined[:, FLAGS_AT] = JOINED, 0
-    joined[:, old:] = labels.astype("<f8").view(np.uint8).reshape(len(rows), LABEL_BYTES)
+    joined[:, old:] = tails.view(np.uint8).reshape(len(rows), TAIL_BYTES)
     return _cut(joined.tobytes(), size)
 
 
@@ -117,7 +139,25 @@ def flag_row(row: bytes, flag: int) -> bytes:
 
 def label_of(row: bytes) -> float:
     """The label of a joined row: 0 or 1, a class index, or a value."""
-    return float(np.frombuffer(row[-LABEL_BYTES:], dtype="<f8")[0])
+    return float(np.frombuffer(row[-TAIL_BYTES:], dtype=TAIL)["label"][0])
+
+
+def age_of(row: bytes) -> int:
+    """The bin of a joined row's delay; -1 where none is known."""
+    age = row[1 - TAIL_BYTES]
+    return -1 if age == NO_AGE else age
+
+
+def seen_of(row: bytes) -> float:
+    """The watermark when a joined row's pair was complete, epoch seconds: a correction counts in that pane's day too."""
+    return float(np.frombuffer(row[-TAIL_BYTES:], dtype=TAIL)["seen"][0])
+
+
+def values_of(row: bytes) -> tuple[float, ...]:
+    """The business values that a joined row's labels stated, in the model's order; NaN for one that they left out."""
+    end = len(row) - TAIL_BYTES
+    given: list[float] = np.frombuffer(row[end - VALUE_BYTES * row[end] : end], dtype="<f8").tolist()
+    return tuple(given)
 
 
 def time_of(row: bytes) -> float:
@@ -129,7 +169,7 @@ def time_of(row: bytes) -> float:
 
 _TIME = struct.Struct("<d")
 _encode = msgspec.msgpack.Encoder().encode
-_waiting = msgspec.msgpack.Decoder(list[tuple[float, float | str | bool, dict[str, float] | None]])
+_waiting = msgspec.msgpack.Decoder(list[tuple[float, float | str | bool, dict[str, float] | None, str | None]])
 
 
 def pack_waiting(labels: Sequence[WaitingLabel]) -> bytes:

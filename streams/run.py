@@ -13,8 +13,10 @@ from leadline.config import Config
 from streams.configured_topics import MAX_DIGEST_BYTES, check_present, topic_specs
 from streams.factories import JudgeFactory, ObserveFactory
 from streams.gap_alert import gap_alert
+from streams.key_alert import key_alert
 from streams.learned import LearnedBaselines
 from streams.owner import DataGap
+from streams.partitioner import Finding
 from streams.redis_client import shown
 from streams.reference_book import ReferenceBook
 from streams.settings import Topics, WorkerSettings
@@ -110,6 +112,17 @@ class GapTold:
         return [Send(self._topic, alert.incident_id.encode(), alert.model_dump_json().encode())]
 
 
+class KeysTold:
+    """The worker's hook for misplaced keys: an alert."""
+
+    def __init__(self, config: Config) -> None:
+        self._topic = config.kafka.topics.alerts
+
+    def __call__(self, finding: Finding) -> Sequence[Send]:
+        alert = key_alert(finding)
+        return [Send(self._topic, alert.incident_id.encode(), alert.model_dump_json().encode())]
+
+
 def run(
     config: Config,
     *,
@@ -138,7 +151,13 @@ def run(
         )
         observe = ObserveFactory(config, book, found[config.kafka.topics.digests])
         judge = JudgeFactory(config, book)
-        return run_worker(settings, QuietWhenIdle(observe), QuietWhenIdle(judge), on_gap=on_gap or GapTold(config))
+        return run_worker(
+            settings,
+            QuietWhenIdle(observe),
+            QuietWhenIdle(judge),
+            on_gap=on_gap or GapTold(config),
+            on_keys=KeysTold(config),
+        )
 
 
 __all__ = ["BOTH", "GapTold", "QuietWhenIdle", "run", "topic_specs", "worker_settings"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from leadline.config import Limits, Rules
 from streams.baseline import Baseline
 from streams.evaluate import Evaluator
 from streams.finding import Finding
 from streams.incidents import Firing, Where
 from streams.layout import Vector
+from streams.recovery import scaled
 from streams.spans import Spans
 
 CLEAN_SHARE = 0.25  # a complement with less than this share of the effect is not affected
@@ -24,16 +24,6 @@ LEAST_ROWS, LEAST_PER_CLASS = (
 SOLID_ROWS = (
     20  # the largest effect is taken over cells of at least so many rows: in smaller ones noise alone is larger
 )
-
-
-def scaled(rules: Rules, factor: float) -> Rules:
-    """The same rules with every effect limit times `factor`."""
-    limits = {
-        name: Limits(warn=value.warn * factor, critical=value.critical)
-        for name in Rules.model_fields
-        if isinstance(value := getattr(rules, name), Limits) and name != "output_collapse"
-    }
-    return rules.model_copy(update=limits)
 
 
 class Affected(NamedTuple):
@@ -52,18 +42,28 @@ class Scoper:
         fewer = {"minimum_rows": LEAST_ROWS, "minimum_per_class": LEAST_PER_CLASS}
         sensitive = scaled(evaluator.rules, 1e-3).model_copy(update=fewer)
         self.sensitive = Evaluator(evaluator.reference, sensitive, evaluator.latency_slo_ms)
+        self._complements: dict[str, Baseline | None] = {}
 
-    def _effect(self, vector: Vector, baseline: Baseline, key: tuple[str, str | None]) -> tuple[float, Finding | None]:
-        for finding in self.sensitive.findings(vector, baseline, 0.5):
-            if finding.key == key:
-                return finding.strength * finding.threshold, finding
-        return 0.0, None
+    def _effect(self, vector: Vector, baseline: Baseline, like: Finding) -> tuple[float, Finding | None]:
+        finding = self.sensitive.first(vector, baseline, 0.5, like)
+        return (finding.strength * finding.threshold, finding) if finding is not None else (0.0, None)
+
+    def _complement(self, segment: str) -> Baseline | None:
+        """The reference without a segment; None where too few rows are left of it. Worked out once a reference."""
+        if segment not in self._complements:
+            whole, own = self.evaluator.baseline(None), self.evaluator.baseline(segment)
+            assert whole is not None
+            assert own is not None
+            left = whole.vector - own.vector
+            enough = left[self.evaluator.layout.offset("rows")] >= self.evaluator.rules.minimum_rows
+            self._complements[segment] = self.evaluator.prepare(left) if enough else None
+        return self._complements[segment]
 
     def narrow(self, firing: Firing, cells: Mapping[Where, Spans]) -> Affected:
         """The smallest cell whose absence leaves the rest of the traffic as it should be; the whole where there is none."""
         level, count, block = firing.look
         whole = Where(None, firing.where.stage, None)
-        key = firing.finding.key
+        like = firing.finding
         rows_slot = self.evaluator.layout.offset("outcomes" if firing.finding.layer == "outcome" else "rows")
 
         def span(where: Where) -> Vector | None:
@@ -82,21 +82,21 @@ class Scoper:
             vector, own_base = span(where), self.evaluator.baseline(where.segment)
             if vector is None or own_base is None:
                 continue
-            own, _ = self._effect(vector, own_base, key)
+            own, _ = self._effect(vector, own_base, like)
             rest_rows = total - vector[rows_slot]
             if own <= 0 or rest_rows < max(LEAST_ROWS, LEAST_COMPLEMENT * vector[rows_slot]):
                 continue
-            rest_base = base
+            rest_base: Baseline | None = base
             if where.segment is not None and where.version is None:
-                left = base.vector - own_base.vector
-                if left[self.evaluator.layout.offset("rows")] < self.evaluator.rules.minimum_rows:
+                rest_base = self._complement(where.segment)
+                if rest_base is None:
                     continue
-                rest_base = self.evaluator.prepare(left)
-            rest, _ = self._effect(everything - vector, rest_base, key)
+            assert rest_base is not None
+            rest, _ = self._effect(everything - vector, rest_base, like)
             if rest <= CLEAN_SHARE * own:
                 acceptable.append((own, float(vector[rows_slot]), where))
         if not acceptable:
-            effect, finding = self._effect(everything, base, key)
+            effect, finding = self._effect(everything, base, like)
             return (
                 Affected(whole, finding or firing.finding, 1.0)
                 if effect > 0
@@ -111,7 +111,7 @@ class Scoper:
         vector, own_base = span(where), self.evaluator.baseline(where.segment)
         assert vector is not None
         assert own_base is not None
-        _, finding = self._effect(vector, own_base, key)
+        _, finding = self._effect(vector, own_base, like)
         return Affected(where, finding or firing.finding, rows / total)
 
     def causes(self, firing: Firing, where: Where, cells: Mapping[Where, Spans]) -> list[Finding]:

@@ -69,6 +69,8 @@ class WorkerSettings:
     idle_fold_s: float | None = None
     """Call an owner's `fold` with no records after so long without any; None: never."""
     status_s: float = 1.0
+    topics_s: float = 5.0
+    """Between looks whether the topics are still the same, with as many partitions."""
     stall_s: float = 300.0
     """Without progress of a partition that has lag, or of the event loop, for so long, the process ends itself."""
     stop_s: float = 8.0

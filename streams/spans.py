@@ -173,6 +173,15 @@ class Spans:
                     return self.dense(members), (last - count + 1) << level
         return None
 
+    def last_row(self) -> int | None:
+        """The end of the last block that holds a row, of the finest level that still has one; None where none has. Outcomes alone are no
+        traffic."""
+        for level, kept in enumerate(self.blocks):
+            ends = [(number + 1) << level for number, block in kept.items() if block.rows > 0]
+            if ends:
+                return max(ends)
+        return None
+
     # -- rows ------------------------------------------------------------------------------------------------------------------
 
     def take_changes(self) -> tuple[dict[str, bytes], list[str]]:

@@ -44,6 +44,11 @@ class WorkerProgress:
         """Offsets not yet taken in, over all partitions whose end is known."""
         return sum(standing.lag or 0 for standing in self.partitions.values())
 
+    @property
+    def misplaced_keys(self) -> float:
+        """The greatest share of keys in a wrong partition, over all partitions; 0 is right."""
+        return max((standing.misplaced for standing in self.partitions.values()), default=0.0)
+
     def view(self) -> dict[str, str]:
         """Hash fields for people: figures, then a line for each partition."""
         fields = {
@@ -62,12 +67,18 @@ class WorkerProgress:
             "claims": str(self.claims),
             "rewinds": str(self.rewinds),
             "data_gaps": str(self.data_gaps),
+            "misplaced_keys": f"{self.misplaced_keys:.4f}",
             "outbox_waiting": str(self.outbox_waiting),
             "outbox_sent": str(self.outbox_sent),
         }
         for place, standing in sorted(self.partitions.items()):
             lag = "?" if standing.lag is None else standing.lag
-            fields[f"{place.topic}/{place.partition}"] = f"offset {standing.offset} lag {lag}"
+            words = f"offset {standing.offset} lag {lag}"
+            if standing.holes:
+                words += f" without a record {standing.holes}"
+            if standing.misplaced:
+                words += f" misplaced keys {standing.misplaced:.1%}"
+            fields[f"{place.topic}/{place.partition}"] = words
         return fields
 
 

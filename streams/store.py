@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 from redis import Redis, RedisCluster
 
-from streams.redis_client import reached, translated
+from streams.redis_client import reached, shown, translated
+from streams.tables import StoreUnavailable
 
 TIMEOUT_S = 5.0
 SCAN_COUNT = 1000
@@ -74,13 +76,19 @@ class Store:
             kind: bytes = self._client.type(key)
         return kind.decode()
 
-    def info(self, section: str) -> list[dict[str, Any]]:
-        """INFO of every node."""
-        with translated(self._url):
-            answer: dict[str, Any] = self._client.info(section)
-        if answer and all(isinstance(node, dict) for node in answer.values()):
-            return list(answer.values())  # a Cluster answers for each node
-        return [answer]
+    def info(self, section: str) -> dict[str, dict[str, Any]]:
+        """INFO of every node by its address; empty where a node of a Cluster does not answer."""
+        client = self._client
+        if not hasattr(client, "get_nodes"):  # of a Cluster alone
+            with translated(self._url):
+                return {shown(self._url): client.info(section)}
+        found: dict[str, dict[str, Any]] = {}
+        for node in client.get_nodes():
+            found[node.name] = {}
+            with suppress(StoreUnavailable), translated(self._url):
+                # By its own connection: through the Cluster's, a dead node would set off a search for its successor.
+                found[node.name] = client.get_redis_connection(node).info(section)
+        return found
 
     def close(self) -> None:
         self._client.close()

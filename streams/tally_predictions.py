@@ -32,6 +32,9 @@ def tally_predictions(tally: Tally, columns: Columns, rows: Indices) -> None:
         tally.add(rows[known], layout.offset("predicted") + columns.predicted[known].astype(np.int64))
     if columns.score_codes is not None:
         tally.add(rows, layout.offset("score") + columns.score_codes.astype(np.int64))
+        if layout.task == "binary":
+            chosen = columns.predicted == 1.0
+            tally.add(rows[chosen], layout.offset("chosen") + columns.score_codes[chosen].astype(np.int64))
     if layout.features:
         starts = _feature_starts(layout)
         z = columns.z.T

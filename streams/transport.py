@@ -8,18 +8,22 @@ delivered, and `seek_to_committed` is the one place where partitions are claimed
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Protocol, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.client import ConnectionGroup
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
+from aiokafka.protocol.group import LeaveGroupRequest
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport import drivers
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as base
 from faust.types import TP, ConsumerMessage, Message
 
+from leadline.kafka_refusals import RIGHTS
 from streams.chain import Place
 from streams.intake import Fetched, Intake
 
@@ -27,6 +31,8 @@ log = logging.getLogger(__name__)
 
 NAME = "leadline"
 ANSWER_S = 10.0
+MIRROR_S = 1.0
+LEAVE_S = 0.5
 REFUSALS = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
 
@@ -79,6 +85,8 @@ class _NothingRead(dict[TP, int | None]):
 class ConsumerThread(base.AIOKafkaConsumerThread):
     """aiokafka's thread: heartbeats and assignment, no records."""
 
+    _leaving = False
+
     def _create_worker_consumer(self, transport: base.Transport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         # Faust's request timeout has to allow for a long claim; a broker that does not answer must be noticed sooner. A
@@ -87,6 +95,42 @@ class ConsumerThread(base.AIOKafkaConsumerThread):
         patience = max(conf.broker_rebalance_timeout, conf.broker_session_timeout) + ANSWER_S
         consumer._client._request_timeout_ms = int(patience * 1000)
         return consumer
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group and go, whatever the broker does.
+
+        aiokafka would first let its coordination end: a commit that is repeated until the broker comes back, or a join
+        that lasts as long as the slowest member takes. By then somebody has killed us, and the group waits for our
+        session to end.
+        """
+        self._leaving = True
+        await super(base.AIOKafkaConsumerThread, self).on_thread_stop()
+        if self._consumer is not None:
+            await self._leave(self._consumer)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._consumer.stop(), LEAVE_S)
+
+    async def _leave(self, consumer: AIOKafkaConsumer) -> None:
+        coordinator = consumer._coordinator
+        joining = getattr(coordinator, "_coordination_task", None)
+        if joining is None:  # never subscribed
+            return
+        joining.cancel()
+        await asyncio.wait([joining], timeout=LEAVE_S)
+        if not coordinator.member_id or consumer._group_instance_id is not None or coordinator.coordinator_id is None:
+            return  # a static member comes back under its name
+        request = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                # Not by the coordinator's own connection: a join that waits for other members would hold it.
+                await consumer._client.send(coordinator.coordinator_id, request, group=ConnectionGroup.DEFAULT)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("the group was not left, it will miss us after %g s: %r", self._session_s, error)
+        coordinator.reset_generation()
+
+    @property
+    def _session_s(self) -> float:
+        return float(self.app.conf.broker_session_timeout)
 
     async def pause_all(self) -> None:
         await self.call_thread(self._pause_all)
@@ -107,7 +151,7 @@ class ConsumerThread(base.AIOKafkaConsumerThread):
         try:
             self._ensure_consumer()._coordinator.check_errors()
         except REFUSALS as error:
-            raise GroupLost(f"the broker refuses this consumer group: {error}") from error
+            raise GroupLost(f"the broker refuses this consumer group (kafka.group): {error}; {RIGHTS}") from error
         except KafkaError as error:
             if self._ensure_consumer()._coordinator._coordination_task.done():
                 raise GroupLost(f"aiokafka has given the consumer group up: {error}") from error
@@ -125,11 +169,12 @@ class ConsumerThread(base.AIOKafkaConsumerThread):
             for place, offset in offsets.items()
             if TopicPartition(*place) in assigned
         }
-        if not ours:
+        if not ours or self._leaving:
             return False
         try:
-            await consumer.commit(ours)
-        except KafkaError as error:  # a rebalance, a broker away: the next second brings another
+            # By itself it would try again until the broker comes back, and hold up whoever wants to stop.
+            await asyncio.wait_for(consumer.commit(ours), MIRROR_S)
+        except (KafkaError, TimeoutError) as error:  # a rebalance, a broker away: the next second brings another
             log.debug("mirror of offsets not committed: %r", error)
             return False
         return True

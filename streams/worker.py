@@ -11,18 +11,21 @@ import time
 from collections.abc import Mapping
 from typing import Any, cast
 
+from confluent_kafka import KafkaException
+
 from streams.agents import App, build_app
 from streams.chain import Place
 from streams.fetcher import Fetcher
 from streams.intake import Intake
 from streams.outbox import Relay
-from streams.owner import GapHook, Shared, no_alert
+from streams.owner import GapHook, KeyHook, Shared, no_alert, no_key_alert
 from streams.owners import Owners
 from streams.settings import WorkerSettings
 from streams.stage import StageFactory
 from streams.status import EXPIRE_S, Rate, WorkerProgress, counted
 from streams.tables import Kind, StoreUnavailable, Tables, View
 from streams.tables_redis import RedisTables
+from streams.topic_watch import TopicWatch
 from streams.topics import admin_client, check_copartitioned, describe_partitions
 from streams.transport import Consumer
 from streams.watchdog import Progress, Watchdog
@@ -51,12 +54,13 @@ class Worker:
         *,
         tables: Tables | None = None,
         on_gap: GapHook = no_alert,
+        on_keys: KeyHook = no_key_alert,
         watchdog: Watchdog | None = None,
     ) -> None:
         self.settings = settings
         self._tables = tables or RedisTables(settings.redis_url, settings.key_prefix)
         self._factories: Mapping[Kind, StageFactory] = {"observe": observe, "judge": judge}
-        self._on_gap = on_gap
+        self._on_gap, self._on_keys = on_gap, on_keys
         self._watchdog = watchdog
         self._stop = asyncio.Event()
         self._state = "starting"
@@ -88,7 +92,12 @@ class Worker:
             slack_s=settings.fairness_slack_s,
         )
         relay = Relay(self._tables, {**clients, **settings.producer}, settings.outbox_bound)
-        self._shared = Shared(settings, self._tables, relay, intake, self._factories, self._on_gap)
+        watch = TopicWatch(
+            admin_client(settings.bootstrap_servers, settings.kafka),
+            [name for names in groups.values() for name in names],
+        )
+        hooks = (self._on_gap, self._on_keys)
+        self._shared = Shared(settings, self._tables, relay, intake, self._factories, *hooks, watch)
         owners = self._owners = Owners(self._shared)
         app = self._app = build_app(settings, owners)
         relay.start()
@@ -96,6 +105,7 @@ class Worker:
             asyncio.create_task(app.start(), name="leadline-app"),
             asyncio.create_task(self._tend(owners, app), name="leadline-tend"),
             asyncio.create_task(self._show(), name="leadline-views"),
+            asyncio.create_task(self._check_topics(watch), name="leadline-topics"),
         ]
         try:
             reason = await self._until_over(owners, app, tasks)
@@ -166,6 +176,14 @@ class Worker:
                 await self._tables.show({self._status_key: self.progress().view()}, EXPIRE_S)
             except StoreUnavailable as error:
                 log.warning("status not shown: %s", error)
+
+    async def _check_topics(self, watch: TopicWatch) -> None:
+        while True:
+            await asyncio.sleep(self.settings.topics_s)
+            try:
+                await watch.check()
+            except KafkaException as error:
+                log.warning("topics not looked at: %s", error)
 
     async def _show(self) -> None:
         while True:
@@ -240,6 +258,7 @@ def run_worker(
     judge: StageFactory,
     *,
     on_gap: GapHook = no_alert,
+    on_keys: KeyHook = no_key_alert,
     tables: Tables | None = None,
 ) -> int:
     """A worker's process: until SIGTERM or SIGINT (0), or until something makes it stop (1, the reason logged)."""
@@ -250,7 +269,7 @@ def run_worker(
     watchdog.start()
 
     async def main() -> None:
-        worker = Worker(settings, observe, judge, tables=tables, on_gap=on_gap, watchdog=watchdog)
+        worker = Worker(settings, observe, judge, tables=tables, on_gap=on_gap, on_keys=on_keys, watchdog=watchdog)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from leadline.config import Config, ConfigError
 from sinks.registry import SinkConfigError, parse_sinks
@@ -174,37 +174,63 @@ def store(config: Config) -> Iterator[Finding]:
 
 
 def server(opened: Store) -> Iterator[Finding]:
-    """Version, eviction, durability, memory."""
-    for node in opened.info("everything"):
-        version = str(node.get("redis_version", "0"))
-        if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST_REDIS:
-            yield Finding("Redis version", "fail", version, "use Redis 6.2 or later, or Valkey")
+    """Version, eviction, durability, memory; on a Cluster of every node, what is equal said once."""
+    nodes = opened.info("everything")
+    where: dict[Finding, list[str]] = {}
+    for node, told in nodes.items():
+        for finding in of_node(told):
+            where.setdefault(finding, []).append(node)
+    for finding, found_at in where.items():
+        if len(nodes) == 1:
+            yield finding
+        elif len(found_at) == len(nodes):
+            yield replace(finding, detail=f"{finding.detail} (all {len(nodes)} nodes)")
         else:
-            yield Finding("Redis version", "ok", version)
-        policy = node.get("maxmemory_policy", "noeviction")
-        if policy == "noeviction":
-            yield Finding("Redis eviction", "ok", "noeviction")
-        else:
-            mend = "redis-cli CONFIG SET maxmemory-policy noeviction, and in its configuration file"
-            yield Finding("Redis eviction", "fail", f"{policy}: an evicted row is a prediction lost in silence", mend)
-        if node.get("aof_enabled"):
-            yield Finding("Redis durability", "ok", "append-only file")
-        else:
-            mend = "redis-cli CONFIG SET appendonly yes, and in its configuration file"
-            yield Finding(
-                "Redis durability",
-                "warn",
-                "no append-only file: a restart loses state, and the worker will refuse to go on",
-                mend,
-            )
-        limit, used = node.get("maxmemory") or 0, node.get("used_memory") or 0
-        if limit and used > FULL_SHARE * limit:
-            yield Finding(
-                "Redis memory",
-                "warn",
-                f"{used / limit:.0%} of maxmemory is used",
-                "give it more, or shorten join.delay_window",
-            )
+            yield replace(finding, detail=f"{finding.detail} (node {', '.join(found_at)})")
+    if len(nodes) > 1:
+        yield from cluster(list(nodes.values()))
+
+
+def cluster(nodes: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Whether every part of the state has a second home."""
+    primaries = [node for node in nodes if node.get("role") == "master"]
+    alone = sum(not node.get("connected_slaves") for node in primaries)
+    words = f"{len(primaries)} primaries, {len(nodes) - len(primaries)} others"
+    if alone:
+        mend = "add a replica to each: while such a node is away, the partitions whose state it holds wait"
+        yield Finding("Redis Cluster", "warn", f"{words}; primaries without a replica: {alone}", mend)
+    else:
+        yield Finding("Redis Cluster", "ok", words)
+
+
+def of_node(node: dict[str, Any]) -> Iterator[Finding]:
+    """What INFO of one node tells."""
+    if not node:
+        yield Finding(
+            "Redis node", "warn", "does not answer", "start it, or make the Cluster forget it (CLUSTER FORGET)"
+        )
+        return
+    version = str(node.get("redis_version", "0"))
+    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST_REDIS:
+        yield Finding("Redis version", "fail", version, "use Redis 6.2 or later, or Valkey")
+    else:
+        yield Finding("Redis version", "ok", version)
+    policy = node.get("maxmemory_policy", "noeviction")
+    if policy == "noeviction":
+        yield Finding("Redis eviction", "ok", "noeviction")
+    else:
+        mend = "redis-cli CONFIG SET maxmemory-policy noeviction, and in its configuration file"
+        yield Finding("Redis eviction", "fail", f"{policy}: an evicted row is a prediction lost in silence", mend)
+    if node.get("aof_enabled"):
+        yield Finding("Redis durability", "ok", "append-only file")
+    else:
+        mend = "redis-cli CONFIG SET appendonly yes, and in its configuration file"
+        words = "no append-only file: a restart loses state, and the worker will refuse to go on"
+        yield Finding("Redis durability", "warn", words, mend)
+    limit, used = node.get("maxmemory") or 0, node.get("used_memory") or 0
+    if limit and used > FULL_SHARE * limit:
+        words = f"{used / limit:.0%} of maxmemory is used"
+        yield Finding("Redis memory", "warn", words, "give it more, or shorten join.delay_window")
 
 
 def workers(opened: Store, prefix: str) -> Iterator[Finding]:

@@ -125,7 +125,19 @@ def _workers(out: Console, workers: Sequence[Mapping[str, Any]]) -> None:
     if not workers:
         out.print("no worker is running (a worker that was killed is shown for up to a minute)")
         return
-    table = _table("workers", "worker", "state", "healthy", "events", "events/s", "lag", "unsent", "data gaps", "since")
+    table = _table(
+        "workers",
+        "worker",
+        "state",
+        "healthy",
+        "events",
+        "events/s",
+        "lag",
+        "unsent",
+        "data gaps",
+        "misplaced keys",
+        "since",
+    )
     for row in workers:
         table.add_row(
             Text(row["worker_id"]),
@@ -136,6 +148,13 @@ def _workers(out: Console, workers: Sequence[Mapping[str, Any]]) -> None:
             row.get("lag", ""),
             row.get("outbox_waiting", ""),
             row.get("data_gaps", ""),
+            _share(row.get("misplaced_keys", "")),
             row.get("started", ""),
         )
     out.print(table)
+
+
+def _share(text: str) -> Text:
+    """Keys in a wrong partition, as a share: none is right."""
+    share = float(text or 0)
+    return Text(f"{share:.1%}" if share else "0", style="bold red" if share else "")

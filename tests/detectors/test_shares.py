@@ -38,6 +38,13 @@ def test_the_lower_tail_mirrors_the_upper_one(k: int, n: int, p: float) -> None:
     assert binomial_log_tail(k, n, p, "lower") == pytest.approx(expected, abs=1e-9)
 
 
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(1e-12, 1.0))
+def test_one_tail_asked_alone_is_the_same_number_as_in_an_array(kn: tuple[int, int], p: float) -> None:
+    k, n = float(kn[0]), float(kn[1])
+    for side in ("upper", "lower"):
+        assert float(binomial_log_tail(k, n, p, side)) == binomial_log_tail([k, k], n, p, side)[1]  # type: ignore[arg-type]
+
+
 def test_beyond_the_doubles_the_tail_is_a_close_upper_bound() -> None:
     exact = rational_log_tail(700, 800, Fraction(1, 64))
     got = float(binomial_log_tail(700, 800, 1 / 64))

@@ -128,7 +128,8 @@ class SecureKafka:
 
     @cached_property
     def admin(self) -> AdminClient:
-        return AdminClient({"bootstrap.servers": self.server.bootstrap_servers, **self.options(ADMIN)})
+        where = {"bootstrap.servers": self.server.bootstrap_servers, "log_level": 0}
+        return AdminClient({**where, **self.options(ADMIN)})
 
     def grant(self, rights: list[Right]) -> None:
         bindings = [binding for right in rights for binding in right.bindings()]

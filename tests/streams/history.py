@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import math
 import random
@@ -18,6 +19,7 @@ from leadline.config import Config, Join, Model
 from leadline.events import Digest, Rejected
 from streams.effects import merge, overlay
 from streams.factories import ObserveFactory
+from streams.layout import AGE_EDGES_S
 from streams.observe import Observer, Order
 from streams.reference_book import ReferenceBook
 from streams.reference_files import build_reference
@@ -147,6 +149,7 @@ class Request:
     late: bool = False
     too_early: bool = False
     revised: bool = False
+    age: int = 0
 
 
 class Oracle:
@@ -219,9 +222,11 @@ class Oracle:
                 if not request.revised:
                     request.revised = True
                     self._count(predicted, "revised")
-                self._outcome(predicted, request.label, -1)
+                self._outcome(predicted, request.label, -1, request.age)
+            if request.label is None:
+                request.age = max(bisect.bisect_right(AGE_EDGES_S, delay) - 1, 0)
             request.label = value
-            self._outcome(predicted, value, 1)
+            self._outcome(predicted, value, 1, request.age)
 
     def _count(self, body: dict[str, Any], name: str, sign: int = 1) -> None:
         self.counts[name] += sign
@@ -242,7 +247,10 @@ class Oracle:
         if body["model_id"] != "m":
             return
         assert self.known.score is not None
-        self._slot(body, f"score+{self.known.score.bins.assign(np.array([body['score']]))[0]}")
+        code = self.known.score.bins.assign(np.array([body["score"]]))[0]
+        self._slot(body, f"score+{code}")
+        if self._predicted(body):
+            self._slot(body, f"chosen+{code}")
         for feature in self.known.features:
             value = body["features"].get(feature.name)
             self._slot(body, f"feature:{feature.name}+{feature.assign([value])[0][0]}")
@@ -262,8 +270,13 @@ class Oracle:
         chosen = body.get("prediction")
         return body["score"] >= 0.5 if chosen is None else bool(chosen)
 
-    def _outcome(self, body: dict[str, Any], value: float, sign: int) -> None:
+    def _outcome(self, body: dict[str, Any], value: float, sign: int, age: int) -> None:
         score = body["score"]
+        self._slot(body, f"aged+{age}", sign)
+        if value != self._predicted(body):
+            self._slot(body, f"aged_errors+{age}", sign)
+        if value:
+            self._slot(body, f"aged_positives+{age}", sign)
         self._slot(body, "outcomes", sign)
         side = "positives" if value else "negatives"
         self._slot(body, f"{side}+{score_bins(np.array([score]))[0]}", sign)
@@ -272,14 +285,19 @@ class Oracle:
         self._slot(body, f"calibration_rows+{tenth}", sign)
         self._slot(body, f"calibration_scores+{tenth}", sign * score)
         truth = score if value else 1 - score
-        self._slot(body, "log_loss", -sign * math.log(min(max(truth, 2.0**-52), 1 - 2.0**-52)))
+        nats = -math.log(min(max(truth, 2.0**-52), 1 - 2.0**-52))
+        self._slot(body, "log_loss", sign * nats)
+        self._slot(body, "log_loss_squares", sign * nats**2)
         self._slot(body, "squared_loss", sign * (score - value) ** 2)
+        self._slot(body, "squared_loss_squares", sign * (score - value) ** 4)
         if value:
             self._slot(body, f"calibration_positives+{tenth}", sign)
         if body["model_id"] == "m":
             assert self.known.score is not None
             code = self.known.score.bins.assign(np.array([score]))[0]
             self._slot(body, f"labelled+{code}", sign)
+            if self._predicted(body):
+                self._slot(body, f"labelled_chosen+{code}", sign)
             if value:
                 self._slot(body, f"labelled_positives+{code}", sign)
 

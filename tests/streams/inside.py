@@ -12,7 +12,7 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from streams.owner import GapHook, no_alert
+from streams.owner import GapHook, KeyHook, no_alert, no_key_alert
 from streams.settings import Topics, WorkerSettings
 from streams.tables import Owner
 from streams.tables_memory import MemoryTables
@@ -78,10 +78,12 @@ class Inside:
         )
 
     @asynccontextmanager
-    async def worker(self, on_gap: GapHook = no_alert, **options: Any) -> AsyncIterator[Worker]:
+    async def worker(
+        self, on_gap: GapHook = no_alert, on_keys: KeyHook = no_key_alert, **options: Any
+    ) -> AsyncIterator[Worker]:
         """A running worker; leaving the block stops it and raises what made it stop before."""
         toys = CountingFactory(self.topics.digests), AddingFactory(self.group)
-        made = Worker(self.settings(**options), *toys, tables=self.tables, on_gap=on_gap)
+        made = Worker(self.settings(**options), *toys, tables=self.tables, on_gap=on_gap, on_keys=on_keys)
         running = asyncio.create_task(made.run())
         while made._owners is None and not running.done():
             await asyncio.sleep(0.01)

@@ -4,8 +4,9 @@ import pytest
 from streams.group_figures import group_figures
 from streams.layout import Layout
 from streams.measure import Columns
+from streams.references import Reference
 from streams.tally import Tally
-from streams.tally_outcomes import tally_outcomes
+from streams.tally_outcomes import JoinedRows, tally_outcomes
 from streams.tally_predictions import tally_predictions
 
 LAYOUT = Layout("binary")
@@ -27,7 +28,8 @@ def vector(score: np.ndarray, label: np.ndarray) -> np.ndarray:
     )
     tally, rows = Tally(LAYOUT), np.arange(n)
     tally_predictions(tally, columns, rows)
-    tally_outcomes(tally, rows, score, columns.predicted, label, None, None)
+    joined = JoinedRows(score, columns.predicted, label, np.full(n, -1))
+    tally_outcomes(tally, rows, joined, Reference(task="binary", features=(), score=None))
     (sparse,) = tally.fold(np.zeros((n, 1), dtype=np.int64), 1)
     found = np.zeros(LAYOUT.size)
     found[sparse.indices], found[sparse.sum_indices] = sparse.counts, sparse.sums

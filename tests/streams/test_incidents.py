@@ -66,7 +66,21 @@ def test_another_feature_whose_span_began_after_the_opening_is_news() -> None:
     held = incident()
     assert not belongs(Firing(ALL, finding(subject="sodium"), 300.0, 310.0), held, 0.0)
     assert belongs(Firing(ALL, finding(subject="sodium"), 60.0, 110.0), held, 0.0)
-    assert belongs(Firing(NORTH, finding("auc", None, "outcome"), 300.0, 310.0), held, 0.0)
+
+
+def test_a_later_layer_belongs_while_its_span_may_hold_labels_of_the_incidents_beginning() -> None:
+    # For ever, it would be swallowed by a drift that stays; later it is the rows' own earlier time that tells (`News`).
+    held, outcome = incident(), finding("auc", None, "outcome")
+    assert belongs(Firing(NORTH, outcome, 120.0, 130.0), held, 30.0)
+    assert not belongs(Firing(NORTH, outcome, 140.0, 150.0), held, 30.0)
+    latency = finding("latency_over_slo", "latency_ms", "model")
+    assert not belongs(Firing(NORTH, latency, 120.0, 130.0), held, 30.0), "only labels come late"
+
+
+def test_another_signal_of_the_same_subject_belongs_where_it_says_the_same() -> None:
+    held = incident()
+    assert belongs(Firing(ALL, finding("mean_shift"), 300.0, 310.0), held, 0.0)
+    assert not belongs(Firing(ALL, finding("null_rate"), 300.0, 310.0), held, 0.0)
 
 
 def test_labels_of_a_fault_that_is_over_open_no_incident_of_their_own() -> None:

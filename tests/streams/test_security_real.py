@@ -5,9 +5,11 @@ Who may do what is read from docs/operations.md (`tests.real.secure`). No output
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +24,9 @@ import pytest
 import redis
 
 from leadline.publisher import Publisher
+from streams.redis_client import connect
+from streams.store import open_store
+from streams.tables import StoreError
 from tests.leadline.cli_log import ROOT, leadline
 from tests.real.environment import CACHE
 from tests.real.process import PartMissing
@@ -120,6 +125,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         absent(missing)
     work = folder / "work"
     work.mkdir()
+    write_reference(work / "reference.csv")
     made = Servers(work, kafka, store)
     try:
         store.start()
@@ -170,7 +176,6 @@ def write_reference(path: Path) -> None:
 @pytest.mark.kafka
 @pytest.mark.slow
 def test_the_whole_way_works_with_the_documented_rights_and_no_more(servers: Servers) -> None:
-    write_reference(servers.folder / "reference.csv")
     created = servers.run("topics", "create", "--json", config=servers.config("leadline-operator", "leadline-reader"))
     assert created.returncode == 0, created.stderr
     assert len(json.loads(created.stdout)["created"]) == 7
@@ -285,7 +290,6 @@ def test_a_user_without_any_right_is_told_of_rights_not_of_missing_topics_alone(
 def test_a_worker_that_lacks_one_right_ends_and_names_it(servers: Servers, missing: Right, named: str) -> None:
     created = servers.run("topics", "create", config=servers.config("leadline-operator", "leadline-reader"))
     assert created.returncode == 0, created.stderr
-    write_reference(servers.folder / "reference.csv")
     servers.kafka.revoke([missing])
     if missing.operations == ("Read",) and missing.kind == "topic":  # Describe alone: seen, but not read
         servers.kafka.grant([Right(missing.user, "topic", missing.name, ("Describe",))])
@@ -316,30 +320,34 @@ def test_refusals_of_redis_name_the_part_of_the_address_and_never_the_password(t
         user, password = "leadline-reader", PASSWORDS["leadline-reader"]
         where, ca = f"127.0.0.1:{store.port}/0", authority.certificate
 
-        def status(url: str) -> str:
-            (tmp_path / "leadline.yaml").write_text(f"redis: {{url: '{url}'}}\n")
-            done = leadline("status", cwd=tmp_path)
-            assert "Traceback" not in done.stderr
-            assert password not in done.stdout + done.stderr
-            assert "wr0ng" not in done.stdout + done.stderr
-            return f"{done.returncode} {done.stderr}"
-
-        assert status(f"rediss://{user}:{password}@{where}?ssl_ca_certs={ca}").startswith("0 ")
+        (tmp_path / "leadline.yaml").write_text(
+            f"redis: {{url: 'rediss://{user}:{password}@{where}?ssl_ca_certs={ca}'}}\n"
+        )
+        shown = leadline("status", cwd=tmp_path)
+        assert shown.returncode == 0, shown.stderr
+        other_user = f"leadline-deliver:{quote(PASSWORDS['leadline-deliver'], safe='')}"
+        with (
+            open_store(f"rediss://{other_user}@{where}?ssl_ca_certs={ca}") as opened,
+            pytest.raises(StoreError, match=r"docs/operations\.md"),
+        ):
+            opened.keys("leadline:*")
         expected = {
             f"rediss://{user}:wr0ng@{where}?ssl_ca_certs={ca}": "look at user and password in redis.url",
             f"rediss://{where}?ssl_ca_certs={ca}": "asks for a user",
-            f"rediss://leadline-deliver:{quote(PASSWORDS['leadline-deliver'], safe='')}@{where}?ssl_ca_certs={ca}": (
-                "docs/operations.md"
-            ),
             f"rediss://{user}:{password}@{where}?ssl_ca_certs={other.certificate}": "ssl_ca_certs in redis.url",
-            f"rediss://{user}:{password}@{where}?ssl_ca_certs=/nowhere.pem": "A file that redis.url names is not there",
+            f"rediss://{user}:{password}@{where}?ssl_ca_certs=/none.pem": "A file that redis.url names is not there",
             f"rediss://{user}:{password}@{where}?ssl_ca_cert={ca}": "after the question mark",
             f"redis://{user}:{password}@{where}": "redis.url begins with rediss://",
+            f"rediss://{user}:{password}@{where}?socket_timeout=soon": "after the question mark",
             f"redis://{user}:wr0ng#{password}@{where}": "written as %23",
         }
         for url, words in expected.items():
-            told = status(url)
-            assert told.startswith("1 "), told
-            assert words in told
+            with pytest.raises(StoreError, match=re.escape(words)) as refused:
+                open_store(url)
+            with pytest.raises(StoreError, match=re.escape(words)) as worker_refused:
+                asyncio.run(connect(url))
+            for told in (str(refused.value), str(worker_refused.value)):
+                assert password not in told
+                assert "wr0ng" not in told
     finally:
         store.stop()

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import redis
 
-from streams.embedded_redis import free_port
 from streams.redis_client import shown
 from streams.stage import Effects, Send
 from streams.tables import Change, Outcome, Outgoing, Owner, StoreMisconfigured, StoreUnavailable, Tables
 from streams.tables_memory import MemoryTables
 from streams.tables_redis import RedisTables
 from tests.real.backend import Backend
-from tests.real.redis_server import RealRedis
+from tests.real.redis_cluster import RedisCluster
 
 OWNER = Owner("observe", 3)
 Check = Callable[[Tables], Awaitable[None]]
@@ -308,10 +306,10 @@ def test_every_key_of_an_owner_has_one_hash_tag(embedded: Backend) -> None:
 
 @pytest.mark.kafka
 def test_a_redis_cluster_keeps_each_owner_in_one_slot(tmp_path: Path) -> None:
-    with cluster_of(3, tmp_path) as url:
+    with RedisCluster(tmp_path, 3) as cluster:
 
         async def check() -> None:
-            tables = RedisTables(url)
+            tables = RedisTables(cluster.url)
             await tables.start()
             for partition in range(12):
                 owner = Owner("judge", partition)
@@ -335,35 +333,3 @@ def test_a_redis_cluster_keeps_each_owner_in_one_slot(tmp_path: Path) -> None:
             await tables.close()
 
         asyncio.run(check())
-
-
-@contextmanager
-def cluster_of(nodes: int, folder: Path) -> Iterator[str]:
-    """A Redis Cluster of masters on loopback, slots in equal parts; the address of its first node."""
-    servers = []
-    for number in range(nodes):
-        (folder / str(number)).mkdir()
-        port = free_port()
-        settings = {"cluster-enabled": "yes", "cluster-port": str(free_port()), "databases": "1"}
-        servers.append(RealRedis(folder / str(number), port=port, settings=settings))
-    try:
-        for server in servers:
-            server.start()
-        clients = [redis.Redis("127.0.0.1", server.port, decode_responses=True) for server in servers]
-        for number, client in enumerate(clients):
-            first, last = 16_384 * number // nodes, 16_384 * (number + 1) // nodes - 1
-            client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
-            bus = int(client.config_get("cluster-port")["cluster-port"])
-            for other in clients:
-                if other is not client:
-                    other.execute_command("CLUSTER MEET", "127.0.0.1", servers[number].port, bus)
-        deadline = time.monotonic() + 30
-        while any(client.cluster("info").get("cluster_state") != "ok" for client in clients):
-            assert time.monotonic() < deadline, "the cluster did not form"
-            time.sleep(0.1)
-        for client in clients:
-            client.close()
-        yield servers[0].redis_url
-    finally:
-        for server in servers:
-            server.stop()

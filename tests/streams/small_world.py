@@ -1,0 +1,216 @@
+"""A small model, rows of it as count vectors, and a judge that is fed with them pane by pane: no log, no observer, time by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from leadline.alert import Alert
+from leadline.config import Config, Join, Model, Panes, Rules
+from streams.incidents import Where
+from streams.layout import Vector
+from streams.measure import measure
+from streams.model_judge import ModelJudge
+from streams.optional_fields import tally_latency
+from streams.reference_book import ReferenceBook
+from streams.reference_files import build_reference, read_labels
+from streams.references import Reference
+from streams.tally import Tally
+from streams.tally_outcomes import tally_outcomes
+from streams.tally_predictions import tally_predictions
+
+Columns = dict[str, npt.NDArray[Any]]
+Fault = Callable[[Columns, np.random.Generator], None]
+
+PANE_S = 60.0
+SITES = ("north", "south", "west")
+SITE_SHARES = (0.5, 0.35, 0.15)
+ALL = Where(None, "live", None)
+
+
+def draw(rng: np.random.Generator, n: int, fault: Fault | None = None) -> Columns:
+    """Rows of patients: two numbers, a category, a score that is right about the label. `fault` may change what was published."""
+    age = rng.normal(60.0, 12.0, n)
+    pulse = rng.lognormal(4.2, 0.2, n)
+    ward = rng.choice(["a", "b", "c", "d"], n, p=[0.4, 0.3, 0.2, 0.1]).astype(object)
+    logit = (age - 60.0) / 12.0 + 1.5 * (ward == "c") - 0.5
+    score = 1.0 / (1.0 + np.exp(-logit))
+    columns: Columns = {
+        "age": age,
+        "pulse": pulse,
+        "ward": ward,
+        "score": score,
+        "label": (rng.random(n) < score).astype(np.float64),
+        "latency_ms": rng.lognormal(3.0, 0.3, n),
+        "site": rng.choice(SITES, n, p=SITE_SHARES).astype(object),
+    }
+    if fault is not None:
+        fault(columns, rng)
+    return columns
+
+
+def reference(seed: int = 1, n: int = 4000) -> Reference:
+    columns = draw(np.random.default_rng(seed), n)
+    named: dict[str, list[Any]] = {name: _values(columns[name]) for name in ("age", "pulse", "ward", "score", "label")}
+    return build_reference({**named, "segment__site": columns["site"].tolist()})
+
+
+def _values(column: npt.NDArray[Any]) -> list[Any]:
+    return [None if value is None or value != value else value for value in column.tolist()]
+
+
+def count(
+    known: Reference, columns: Columns, masks: Mapping[Where, npt.NDArray[np.bool_]], *, labelled: bool = True
+) -> dict[Where, tuple[npt.NDArray[np.int32], Vector]]:
+    """Slots and values that the rows of each mask count for; with `labelled` their outcomes came at once."""
+    n = len(columns["score"])
+    names = ("age", "pulse", "ward")
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*(_values(columns[name]) for name in names), strict=True)]
+    everything = np.arange(n)
+    tally = Tally(known.layout)
+    measured = measure(known, columns["score"].tolist(), [None] * n, rows, 0.5)
+    tally_predictions(tally, measured, everything)
+    tally_latency(tally, everything, columns["latency_ms"])
+    if labelled:
+        tally.one("joined", everything)
+        tally.one("outcomes", everything)
+        truth = read_labels(known, columns["label"].tolist(), None)
+        tally_outcomes(tally, everything, measured.score, measured.predicted, truth, measured.score_codes, None)
+    keys = np.stack([np.where(mask, at, -1) for at, mask in enumerate(masks.values())], axis=1)
+    return {
+        where: (
+            np.concatenate([sparse.indices, sparse.sum_indices]).astype(np.int32),
+            np.concatenate([np.asarray(sparse.counts, dtype=np.float64), sparse.sums]),
+        )
+        for where, sparse in zip(masks, tally.fold(keys, len(masks)), strict=True)
+    }
+
+
+def vector(known: Reference, columns: Columns, *, labelled: bool = True) -> Vector:
+    """What all the rows count for."""
+    everything = np.ones(len(columns["score"]), dtype=np.bool_)
+    slots, values = count(known, columns, {ALL: everything}, labelled=labelled)[ALL]
+    return known.layout.dense(slots.tolist(), values.tolist())
+
+
+class Play:
+    """One model's judge over made-up minutes. `minutes` draws rows for each pane and judges everything before its end."""
+
+    def __init__(
+        self, seed: int = 0, rules: Mapping[str, Any] | None = None, longest_span_s: float = 8 * 3600.0
+    ) -> None:
+        self.known = reference()
+        self.rng = np.random.default_rng(seed)
+        config = Config(
+            join=Join(delay_window=600.0),
+            panes=Panes(pane=PANE_S, longest_span=longest_span_s),
+            models={"m": Model(latency_slo_ms=100.0)},
+            rules=Rules(adwin=False, **(rules or {})),
+        )
+        self.judge = ModelJudge("m", config, ReferenceBook(config, {"m": self.known}))
+        self.pane = 1_000_000
+        self.alerts: list[Alert] = []
+
+    @property
+    def now(self) -> float:
+        return self.pane * PANE_S
+
+    def minutes(self, number: int, *faults: Fault, rows: int = 20, versions: Mapping[str, float] | None = None) -> Play:
+        """`versions` gives each version's share of the rows; a fault that names a version is the caller's: see `of_version`."""
+        for _ in range(number):
+            columns = draw(self.rng, rows)
+            if versions is not None:
+                columns["version"] = self.rng.choice(list(versions), rows, p=list(versions.values())).astype(object)
+            for fault in faults:
+                fault(columns, self.rng)
+            self._take(columns)
+            self.pane += 1
+            self.judge.advance(self.pane)
+            self.alerts += self.judge.take_alerts()
+        return self
+
+    def _take(self, columns: Columns) -> None:
+        given = columns.get("version", np.full(len(columns["score"]), "1", dtype=object))
+        for version in dict.fromkeys(given.tolist()):
+            if version not in self.judge.versions:
+                self.judge._new_version(version, "live")
+        masks = {}
+        for version in (None, *(self.judge.serving if self.judge.several else ())):
+            for site in (None, *SITES):
+                mask = np.ones(len(given), dtype=np.bool_)
+                mask &= given == version if version is not None else True
+                mask &= columns["site"] == site if site is not None else True
+                if mask.any():
+                    masks[Where(version, "live", f"site={site}" if site is not None else None)] = mask
+        for where, (slots, values) in count(self.known, columns, masks).items():
+            self.judge._add(where, self.pane, int(self.now // 86_400), slots, values)
+
+    def lives(self, life: str) -> list[Alert]:
+        return [alert for alert in self.alerts if alert.life == life]
+
+
+def shift(name: str, amount: float) -> Fault:
+    def act(columns: Columns, rng: np.random.Generator) -> None:
+        columns[name] = columns[name] + amount
+
+    return act
+
+
+def of_site(site: str, fault: Fault) -> Fault:
+    """The fault on one site's rows alone."""
+    return _where("site", site, fault)
+
+
+def of_version(version: str, fault: Fault) -> Fault:
+    return _where("version", version, fault)
+
+
+def _where(name: str, value: str, fault: Fault) -> Fault:
+    def act(columns: Columns, rng: np.random.Generator) -> None:
+        mask = columns[name] == value
+        part = {key: column[mask] for key, column in columns.items()}
+        fault(part, rng)
+        for key, column in part.items():
+            if column.dtype != columns[key].dtype:
+                columns[key] = columns[key].astype(column.dtype)
+            columns[key][mask] = column
+
+    return act
+
+
+def nulls(name: str, share: float) -> Fault:
+    def act(columns: Columns, rng: np.random.Generator) -> None:
+        column = columns[name].copy()
+        column[rng.random(len(column)) < share] = None if column.dtype == object else np.nan
+        columns[name] = column
+
+    return act
+
+
+def moved(name: str, value: str, share: float) -> Fault:
+    """That share of the rows gets one value of the category."""
+
+    def act(columns: Columns, rng: np.random.Generator) -> None:
+        columns[name] = np.where(rng.random(len(columns[name])) < share, value, columns[name]).astype(object)
+
+    return act
+
+
+def flipped(share: float) -> Fault:
+    """Labels turned around: the model is wrong about the same inputs."""
+
+    def act(columns: Columns, rng: np.random.Generator) -> None:
+        hit = rng.random(len(columns["label"])) < share
+        columns["label"] = np.where(hit, 1.0 - columns["label"], columns["label"])
+
+    return act
+
+
+def slow(factor: float) -> Fault:
+    def act(columns: Columns, rng: np.random.Generator) -> None:
+        columns["latency_ms"] = columns["latency_ms"] * factor
+
+    return act
