@@ -1,5 +1,7 @@
 # Needs make and Python 3.11 or newer; no Docker, no root. `make` alone lists the targets.
 #   make VENV=somewhere PYTHON=python3.12 setup     another environment, another interpreter
+#   make JOBS=8 test                                 more tests at once
+#   make FAULTS='--seeds 4 --seconds 600' faults     one seed of the campaign, ten minutes
 
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python,$(shell \
@@ -7,8 +9,10 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 py
 BIN := $(VENV)/bin
 READY := $(VENV)/.leadline-ready
 PYTEST := $(BIN)/python -m pytest -q
+# Tests at once; more than two on two cores, because many wait for a broker.
+JOBS ?= 4
 
-.PHONY: help setup demo test check lint types faults kafka-up kafka-down bench schemas clean
+.PHONY: help setup demo test check lint types slow faults kafka-up kafka-down bench docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -27,7 +31,7 @@ demo: setup ## a hospital's model, failures injected one after another, alerts l
 	$(BIN)/leadline demo
 
 test: check ## lint, types and all tests; those on real Kafka and Redis where Java, Maven and redis-server are there
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" -n $(JOBS) --dist worksteal
 
 check: lint types ## lint and types alone
 
@@ -37,9 +41,11 @@ lint: setup
 types: setup
 	$(BIN)/python -m mypy
 
-faults: setup ## the long suites: kills, pauses, outages; writes the table of docs/reliability.md
+slow: setup ## the tests that take minutes each, on real Kafka and Redis: workers killed twenty times, safeguards taken away
 	$(PYTEST) -m slow
-	$(BIN)/python -m tests.faults
+
+faults: setup ## the campaign: seeds of kills, pauses and outages under load, then the table in docs/reliability.md
+	$(BIN)/python -m tests.faults $(FAULTS)
 
 kafka-up: setup ## a real Apache Kafka and Redis on loopback, for the tests marked kafka
 	$(BIN)/python -m tests.real up
@@ -50,7 +56,8 @@ kafka-down: setup ## stop both
 bench: setup ## events per second beside other engines
 	$(BIN)/python -m benchmarks.pipeline
 
-schemas: setup ## write docs/schemas from the code
+docs: setup ## write what is written from the code: docs/configuration.md and docs/schemas
+	$(BIN)/python -m leadline.config_docs
 	$(BIN)/python -m leadline.schemas
 
 clean: ## remove the environment and caches

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from river.drift import ADWIN
+
+# Of river.drift, which brings pandas and scikit-learn along: seconds at the start of every process.
+from river._river_rust.drift import AdaptiveWindowing
 
 from detectors.base import BadParameter, CorruptState, Field, FloatArray, State, fingerprint, register
 from detectors.sequential import Detection, SequentialDetector
@@ -55,15 +57,14 @@ class AdwinConfig:
 
     def window(self) -> Any:
         """river's own window with these parameters, empty: the part of its ADWIN that remembers and has a state."""
-        make: Any = ADWIN  # river has no types
-        whole = make(
+        make: Any = AdaptiveWindowing  # river has no types
+        return make(
             delta=self.significance,
             clock=self.clock,
             max_buckets=self.max_buckets,
             min_window_length=self.min_window_length,
             grace_period=self.grace_period,
         )
-        return whole._helper
 
 
 class Adwin(SequentialDetector):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
 from detectors.errors import BadValues
 from detectors.shares import Array, Estimate, binomial_log_tail, counts, divide, share, upper_limit
@@ -116,6 +116,8 @@ def collapse(
     A model of a rare event says "no" to 99 % of its rows in good health: with a reference the limit is the larger of
     `limit` and the reference's own top share (its upper confidence limit at `alpha`).
     """
+    from scipy import stats  # here, because it takes a second, which every process would pay at its start
+
     rows, ref_rows = counts(n), counts(reference_n)
     known = np.where(ref_rows > 0.0, upper_limit(reference_top, ref_rows, alpha), 0.0)
     bar = np.asarray(np.maximum(limit, known))

@@ -4,13 +4,23 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from streams.embedded import Embedded
 from tests.real.backend import DATABASES, Backend, create_on_kafka
-from tests.real.environment import CACHE, Addresses
-from tests.real.kafka import KafkaServer
+from tests.real.environment import Addresses
 from tests.real.process import PartMissing
-from tests.real.redis_server import RealRedis
+from tests.real.shared import shared_servers
+
+# How long an example takes says how busy the machine is, not whether the code is right. In CI the examples are the same each time.
+settings.register_profile(
+    "leadline",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+    print_blob=True,
+)
+settings.load_profile("leadline")
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +32,7 @@ def embedded() -> Iterator[Backend]:
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    """Apache Kafka and a real Redis: those of `make kafka-up` if they are up, else started for this run.
+    """Apache Kafka and a real Redis: those of `make kafka-up` if they are up, else started once for this run.
 
     Where a part is missing the tests are skipped with the reason; in CI (environment variable CI) they fail instead.
     """
@@ -30,19 +40,16 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     if addresses is not None:
         yield backend_of(addresses)
         return
-    folder = tmp_path_factory.mktemp("kafka")
-    broker, store = KafkaServer(folder, CACHE), RealRedis(folder)
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which all processes of this run have in common
     try:
-        store.start()
-        broker.start()
-        yield backend_of(Addresses(broker.bootstrap_servers, store.redis_url))
+        with shared_servers(folder / "kafka") as addresses:
+            yield backend_of(addresses)
     except PartMissing as missing:
         if os.environ.get("CI"):
             pytest.fail(f"no real Kafka and Redis in CI: {missing}")
         pytest.skip(f"no real Kafka and Redis here: {missing}")
-    finally:
-        broker.stop()
-        store.stop()
 
 
 @pytest.fixture(scope="session", params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])

@@ -27,6 +27,7 @@ from leadline.demo.scenario import Act, acts, configuration, judge, length_s
 from leadline.publisher import Publisher
 
 STEP_S = 0.1
+LATE_S = 30.0  # for alerts after the last event; not waited when all is told
 READY_S = 60.0
 STOP_S = 10.0
 Step = Callable[["State"], None]
@@ -125,8 +126,8 @@ def _perform(
         show(state)
         time.sleep(STEP_S / 2)
     publisher.flush(5.0)
-    # The last labels and their alert are still on their way.
-    until = time.time() + 6.0
+    # The last labels and their alert are still on their way; on a busy machine the worker may be behind, too.
+    until = time.time() + LATE_S
     while time.time() < until and any(outcome.alert is None for outcome in judge(state.acts, state.alerts)[0]):
         reader.read(state)
         show(state)

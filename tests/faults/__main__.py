@@ -1,6 +1,6 @@
-"""`python -m tests.faults`: the long form. Episodes one after another, each result a line of JSON, then the table.
+"""`make faults`: the campaign. Episodes one after another, each result a line of JSON, then the table of all results.
 
-python -m tests.faults --backend kafka --seconds 120 --seeds 1 2 3 --lossy 2 --results faults.jsonl
+make FAULTS='--backend kafka --seconds 120 --seeds 1 2 3 --lossy 2 --results faults.jsonl' faults
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from tests.faults.brokers import Broker, Mock, Real
 from tests.faults.ground import COMMAND, Ground, standing
 from tests.faults.load import Plan, plan
 from tests.faults.schedule import LOSING, Faults, Schedule
-from tests.faults.sender import Sender, TransactionalSender
+from tests.faults.sender import PlainSender, Sender, TransactionalSender
 from tests.faults.store import Store
 from tests.faults.verdict import Verdict, judge
 from tests.real.redis_server import newest_on_path
@@ -83,16 +83,16 @@ def parts(backend: str, folder: Path) -> tuple[Broker, Store]:
     return broker, store
 
 
-def senders(ground: Ground, sent: Plan, rate: float, seed: int) -> list[Sender | TransactionalSender]:
+def senders(ground: Ground, sent: Plan, rate: float, seed: int) -> list[Sender]:
     """One, or on a broker with transactions two: every request's events leave by the same one, in order."""
     topics = {source: getattr(ground.config.kafka.topics, source) for source in ("predictions", "labels")}
     servers = ground.broker.bootstrap_servers
     if not ground.broker.complete:
-        return [Sender(servers, topics, sent.events, rate)]
+        return [PlainSender(servers, topics, sent.events, rate)]
     plain = [event for event in sent.events if event.key[-1] % 2]
     others = [event for event in sent.events if not event.key[-1] % 2]
     return [
-        Sender(servers, topics, plain, rate / 2),
+        PlainSender(servers, topics, plain, rate / 2),
         TransactionalSender(servers, topics, others, rate / 2, f"t{seed}"),
     ]
 
@@ -133,7 +133,7 @@ def run(order: Order, folder: Path, note: Callable[[str], None] = lambda line: N
             fenced=logs.count("commit refused (fenced)"),
             refused=logs.count("commit refused ("),
             rewinds=logs.count("batches were dropped on their way"),
-            aborted=sum(getattr(sender, "aborted", 0) for sender in sending),
+            aborted=sum(sender.aborted for sender in sending),
             ended=ground.ended,
             after_kill=schedule.tally.after_kill,
             after_term=schedule.tally.after_term,

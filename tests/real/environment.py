@@ -27,21 +27,21 @@ class Addresses:
         return urlsplit(self.redis_url).port or 6379
 
     @classmethod
-    def read(cls) -> Self | None:
-        """What the file says, or None without a (whole) file."""
+    def read(cls, file: Path | None = None) -> Self | None:
+        """What the file (`ENV`, unless told) says, or None without a (whole) file."""
         with contextlib.suppress(FileNotFoundError, KeyError, ValueError):
-            lines = dict(line.split("=", 1) for line in ENV.read_text().splitlines())
+            lines = dict(line.split("=", 1) for line in (file or ENV).read_text().splitlines())
             return cls(lines[f"export {BOOTSTRAP}"], lines[f"export {REDIS}"])
         return None
 
     @classmethod
-    def read_live(cls) -> Self | None:
+    def read_live(cls, file: Path | None = None) -> Self | None:
         """As `read`, and None where either port refuses connections."""
-        addresses = cls.read()
+        addresses = cls.read(file)
         return addresses if addresses and all(map(listening, (addresses.kafka_port, addresses.redis_port))) else None
 
-    def write(self) -> None:
-        ENV.write_text(f"export {BOOTSTRAP}={self.bootstrap_servers}\nexport {REDIS}={self.redis_url}\n")
+    def write(self, file: Path | None = None) -> None:
+        (file or ENV).write_text(f"export {BOOTSTRAP}={self.bootstrap_servers}\nexport {REDIS}={self.redis_url}\n")
 
     @staticmethod
     def remove() -> None:

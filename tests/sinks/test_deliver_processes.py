@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from streams.mock_broker import MockBroker
+from tests.patience import seconds
 from tests.sinks.bench import Bench, ids, own
 from tests.sinks.samples import alert
 from tests.sinks.server import Request, Server, response
@@ -81,7 +82,7 @@ def test_a_kill_between_sending_and_recording_repeats_the_alert_under_the_same_i
             try:
                 await until(lambda: len(server.requests) == 6, process, timeout_s=60)
                 process.send_signal(signal.SIGTERM)
-                assert await asyncio.to_thread(process.wait, 10) == 0
+                assert await asyncio.to_thread(process.wait, 60) == 0
             finally:
                 process.kill()
                 process.wait()
@@ -103,7 +104,7 @@ def test_sigterm_ends_the_process_in_three_seconds_though_the_broker_is_gone(tmp
             broker.set_down()
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(process.wait, 10) == 0
+            assert await asyncio.to_thread(process.wait, 60) == 0
             return time.monotonic() - began
         finally:
             process.kill()
@@ -112,7 +113,7 @@ def test_sigterm_ends_the_process_in_three_seconds_though_the_broker_is_gone(tmp
     with MockBroker() as broker:
         bench = own(broker, tmp_path)
         bench.publish([alert(1), alert(2)])
-        assert asyncio.run(scene(bench, broker)) < 3
+        assert asyncio.run(scene(bench, broker)) < seconds(3)
 
 
 def test_sigterm_ends_the_process_in_three_seconds_though_a_sink_hangs(bench: Bench) -> None:
@@ -127,14 +128,14 @@ def test_sigterm_ends_the_process_in_three_seconds_though_a_sink_hangs(bench: Be
                 await until(lambda: bool(server.requests), process)
                 began = time.monotonic()
                 process.send_signal(signal.SIGTERM)
-                assert await asyncio.to_thread(process.wait, 10) == 0
+                assert await asyncio.to_thread(process.wait, 60) == 0
                 return time.monotonic() - began
             finally:
                 process.kill()
                 process.wait()
 
     bench.publish([alert(1)])
-    assert asyncio.run(scene()) < 3
+    assert asyncio.run(scene()) < seconds(3)
 
 
 def test_two_processes_share_the_work_and_a_redis_record_keeps_repetitions_away(bench: Bench) -> None:
@@ -168,7 +169,7 @@ def test_two_processes_share_the_work_and_a_redis_record_keeps_repetitions_away(
                 await until(lambda: len({key_of(each) for each in server.requests}) == sent, processes[1])
                 for process in processes:
                     process.send_signal(signal.SIGTERM)
-                assert [await asyncio.to_thread(process.wait, 10) for process in processes] == [0, 0]
+                assert [await asyncio.to_thread(process.wait, 60) for process in processes] == [0, 0]
             finally:
                 for process in processes:
                     process.kill()

@@ -225,7 +225,7 @@ def assert_as_the_backtest_says(way: Way, backtest: Backtest) -> None:
 
 def stop(worker: subprocess.Popen[bytes]) -> None:
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(15) == 0
+    assert worker.wait(60) == 0
 
 
 def test_one_log_gives_the_same_figures_through_kafka_and_in_a_backtest(way: Way) -> None:

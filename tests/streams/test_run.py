@@ -197,3 +197,10 @@ def test_an_embedded_run_counts_what_a_service_publishes_and_keeps_it_over_a_res
         process.kill()
         until(lambda: refused(told["redis_url"]), 20, "Redis ends with the killed worker")
     assert "DATA GAP" not in log.read_text()
+
+
+def test_a_worker_starts_without_what_only_tests_and_tools_need() -> None:
+    heavy = ("pandas", "sklearn", "scipy.stats", "pyarrow", "hypothesis")
+    script = f"import sys; import leadline.cli.app, streams.run, sinks.deliver; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

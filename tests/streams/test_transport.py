@@ -208,7 +208,8 @@ def test_what_the_log_no_longer_holds_is_reported_and_then_left_behind(on_kafka:
 
     async def second() -> None:
         async with inside.worker(on_gap=alert) as worker:
-            await until(lambda: worker.progress().lag == 0 and worker.progress().outbox_sent > 0, 30, worker)
+            await until(lambda: (seen := inside.totals())["predictions"] + seen["labels"] >= 180 + 200, 30, worker)
+            await until(lambda: worker.progress().outbox_sent > 0, 30, worker)
 
     inside.send(100)
     asyncio.run(first())

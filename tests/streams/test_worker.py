@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import seconds
 from tests.real.backend import Backend
 from tests.streams.fleet import PARTITIONS, Fleet, until
 
@@ -34,8 +35,8 @@ def test_a_worker_counts_everything_and_stops_in_time_when_asked(fleet: Fleet) -
     fleet.assert_exact()
     asked = time.monotonic()
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 0
-    assert time.monotonic() - asked < 3.0
+    assert worker.wait(60) == 0
+    assert time.monotonic() - asked < seconds(3)
     assert fleet.claimed_by(worker) == 0  # its status is gone with it
 
 
@@ -44,7 +45,7 @@ def test_what_comes_while_nobody_works_is_counted_by_the_next_worker(fleet: Flee
     first = fleet.start()
     fleet.assert_exact()
     first.send_signal(signal.SIGINT)
-    assert first.wait(10) == 0
+    assert first.wait(60) == 0
     fleet.send(700)
     fleet.start()
     fleet.assert_exact()
@@ -135,7 +136,7 @@ def test_workers_that_come_and_go_share_the_partitions(fleet: Fleet) -> None:
     fleet.assert_exact()
     first.send_signal(signal.SIGTERM)
     fleet.send(500)
-    assert first.wait(10) == 0
+    assert first.wait(60) == 0
     until(lambda: fleet.claimed_by(second) == 4 * PARTITIONS, 30, "the second worker has everything")
     fleet.assert_exact()
 
@@ -145,7 +146,7 @@ def test_an_empty_redis_under_a_group_with_commits_stops_the_worker(fleet: Fleet
     worker = fleet.start()
     fleet.assert_exact()
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     fleet.store.flushdb()
     refused = fleet.start()
     assert refused.wait(30) == 1
