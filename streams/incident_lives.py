@@ -17,7 +17,7 @@ from streams.alerting import alert_of
 from streams.evaluate import Evaluator
 from streams.incidents import (
     LAYERS,
-    SEQUENTIAL,
+    NOT_OF_SPANS,
     Ended,
     Firing,
     Incident,
@@ -154,7 +154,7 @@ class IncidentLives:
     def _refine(self, incident: Incident, firing: Firing) -> Life | None:
         """Names the incident anew where the firing knows better: a more causal layer, or twice the rows that its scope was drawn from."""
         finding = firing.finding
-        if incident.quiet_since is not None or finding.signal in SEQUENTIAL:
+        if incident.quiet_since is not None or finding.signal in NOT_OF_SPANS:
             return None
         causal = LAYERS[finding.layer] < LAYERS[incident.layer]
         same = (finding.signal, finding.subject) == (incident.signal, incident.subject)
@@ -186,14 +186,14 @@ class IncidentLives:
 
     def _is_news(self, firing: Firing) -> bool:
         """False for evidence that opens nothing by itself, and for single values of a fault that is over."""
-        if firing.finding.signal not in SEQUENTIAL:
+        if firing.finding.signal not in NOT_OF_SPANS:
             return True
         return firing.opens and firing.start >= self.earliest(firing.where) * self.pane_s
 
     def _open(self, firing: Firing, when: float, delay: float) -> tuple[Incident, bool]:
         """The incident of a firing that none holds: a new one (True), or an open one that is about the firing's cause."""
         finding, where, share = firing.finding, firing.where, None
-        if finding.signal not in SEQUENTIAL:
+        if finding.signal not in NOT_OF_SPANS:
             affected = self.scoper.narrow(firing, self.cells)
             finding, where, share = affected.finding, affected.where, affected.share
             rank = Firing(where, finding, firing.start, firing.end).rank[:2]
@@ -228,7 +228,7 @@ class IncidentLives:
         length = count << level
         end = round(firing.end / self.pane_s)
         since = None
-        if where in self.cells and finding.signal not in SEQUENTIAL:
+        if where in self.cells and finding.signal not in NOT_OF_SPANS:
             since = onset(self.cells[where], self.evaluator, finding, where.segment, end, length)
         begun = since.pane * self.pane_s if since is not None else firing.start
         incident = Incident(

@@ -58,6 +58,19 @@ SPECIFIC = {
 MAX_EVIDENCE = 60
 SEQUENTIAL = frozenset({"adwin", "edetector", "page_hinkley"})
 """Signals of single values: no span of counts shows them again."""
+BETWEEN_CELLS = frozenset(
+    {
+        "demographic_parity_difference",
+        "true_positive_rate_difference",
+        "false_positive_rate_difference",
+        "calibration_difference",
+        "business_lift_control",
+    }
+)
+NOT_OF_SPANS = SEQUENTIAL | BETWEEN_CELLS | {"label_coverage", "label_definition"}
+"""Signals that no span of one cell's counts shows again: they are over when they have not fired for a while."""
+ALONE = frozenset({"label_coverage"})
+"""Signals that are neither another fault's consequence nor its cause."""
 
 Life = Literal["open", "worse", "better", "resolved"]
 Ended = Literal["recovered", "no_more_traffic"]
@@ -195,6 +208,8 @@ def belongs(firing: Firing, incident: Incident, label_delay_s: float) -> bool:
     that time come later by their delay. A span that begins after that is news, unless its rows were so all along: `News.is_same`.
     """
     finding = firing.finding
+    if finding.signal in ALONE or incident.signal in ALONE:
+        return finding.signal == incident.signal
     if not intersects(firing.where, incident.where):
         # Segments of other names hold the same rows; a cell that shares none can still be a parent's other half.
         return (

@@ -19,8 +19,10 @@ from leadline.events import Change, Digest, DigestCell, LearningRow
 from streams.closings import Closings
 from streams.cohorts import Cohorts
 from streams.evaluate import Evaluator
+from streams.group_rules import GroupRules
 from streams.incident_lives import IncidentLives, LivesState
 from streams.incidents import Firing, Incident, Where
+from streams.label_watch import LabelState, LabelWatch
 from streams.learning import learn
 from streams.reference_book import ReferenceBook
 from streams.references import bare
@@ -43,6 +45,7 @@ class Saved(msgspec.Struct):
     learning: list[LearningRow] = []
     schema_seen: dict[str, dict[str, int]] = {}
     sections: dict[str, tuple[int, int]] = {}
+    labels: LabelState = msgspec.field(default_factory=LabelState)
 
 
 class ModelJudge:
@@ -72,9 +75,12 @@ class ModelJudge:
         self.schema_seen: dict[str, dict[str, int]] = {}
         self.foreign = 0
         self._closings = Closings()
+        self.labels = LabelWatch(config.join.delay_window, self.pane_s, self.rules)
 
     def _evaluator(self) -> Evaluator:
         self.mapping = self.reference.layout.fingerprint + self.reference.bins_fingerprint
+        model = self.config.model_for(self.model_id)
+        self.groups = GroupRules(self.reference.layout, self.reference.cells, self.rules, model)
         return Evaluator(self.reference, self.rules, self.config.model_for(self.model_id).latency_slo_ms)
 
     @property
@@ -126,6 +132,7 @@ class ModelJudge:
             counts[0] += rows
             counts[1] += joined
             counts[2] += late
+        self.labels.take(digest)
         for version, seen in digest.schema_seen.items():
             counts_seen = self.schema_seen.setdefault(version, {})
             for name, n in seen.items():
@@ -235,9 +242,8 @@ class ModelJudge:
     def alpha(self) -> float:
         """The spans' half of the false-alarm budget divided by the number of looks of a month: cells x tests x independent spans."""
         looks = 2.0 * MONTH_S / self.pane_s
-        return (
-            SPANS_SHARE * self.rules.false_alarms_per_month / (max(len(self.cells), 1) * self.evaluator.tests * looks)
-        )
+        tests = max(len(self.cells), 1) * self.evaluator.tests + self.groups.tests + self.labels.tests
+        return SPANS_SHARE * self.rules.false_alarms_per_month / (tests * looks)
 
     def due(self, pane: int) -> bool:
         """Whether `advance` would judge anything."""
@@ -281,6 +287,10 @@ class ModelJudge:
                     held = firings.get(firing.key)
                     if held is None or firing.start > held.start:
                         firings[firing.key] = firing
+        whole = [(level, block, where) for level, block, where in closing if where.segment is None]
+        between = self.groups.firings(self.cells, whole, self.pane_s, when, alpha) if self.groups.tests else []
+        for firing in [*between, *self.labels.advance(end, alpha)]:
+            firings.setdefault(firing.key, firing)
         for firing in self.sequential.feed(when, self.several):
             firings.setdefault(firing.key, firing)
         if firings:
@@ -302,6 +312,7 @@ class ModelJudge:
             self.learning,
             self.schema_seen,
             self.reference.layout.sections,
+            self.labels.save(),
         )
 
     def restore(
@@ -317,6 +328,7 @@ class ModelJudge:
         self.sequential.restore(sequential, saved.layout == self.mapping)
         self.cohorts = {start: list(counts) for start, counts in saved.cohorts.items()}
         self.learning, self.schema_seen = saved.learning, saved.schema_seen
+        self.labels.restore(saved.labels)
         for where, rows in days.items():
             for name, row in rows.items():
                 (self.days if name[0] == "c" else self.arrivals).restore(where, int(name[1:]), row)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from leadline.config import Limits, Rules
 from streams.evaluate import Evaluator
-from streams.incidents import LAYERS, SEQUENTIAL, EvidenceRow, Incident, Where
+from streams.incidents import LAYERS, NOT_OF_SPANS, EvidenceRow, Incident, Where
 from streams.spans import BLOCKS, Spans
 
 QUIET_RULES = 0.6  # an incident is quiet when its effect is below this share of the warning limit
@@ -45,7 +45,7 @@ class Recovery:
 
         Consequences are left out: labels of the faulty time go on coming when the fault itself is over.
         """
-        if incident.signal in SEQUENTIAL:
+        if incident.signal in NOT_OF_SPANS:
             last = max(row.end for row in incident.evidence)
             return end if end * self.pane_s - last >= max(incident.span_s, 360 * self.pane_s) else None
         rank = LAYERS[incident.layer]
@@ -54,7 +54,7 @@ class Recovery:
             (
                 row
                 for row in incident.evidence
-                if LAYERS[row.finding.layer] <= rank and row.finding.signal not in SEQUENTIAL
+                if LAYERS[row.finding.layer] <= rank and row.finding.signal not in NOT_OF_SPANS
             ),
             key=lambda row: row.first_n,
         )

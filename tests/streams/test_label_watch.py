@@ -1,0 +1,185 @@
+"""Labels that stop coming or change their meaning are incidents; slow ones, and those that come by the calendar, are not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from leadline.config import Rules
+from streams.label_coverage import COHORT_S, LabelCoverage, ages
+from streams.label_definition import ACCEPTED_AFTER_S, LabelDefinitions
+
+ALPHA = 1e-9
+HOUR, DAY = 3600.0, 86_400.0
+T0 = 1_735_689_600.0
+Changes = list[tuple[int, int, int, int, int]]
+
+
+def quarter(time: float) -> int:
+    return int(time // COHORT_S) * COHORT_S
+
+
+def traffic(
+    seed: int, days: float, comes: Callable[[np.random.Generator, float], float | None], a_day: float = 1800.0
+) -> Changes:
+    """Digest entries of a model: `comes` gives the time of a prediction's label, or None."""
+    rng = np.random.default_rng(seed)
+    counts: dict[tuple[int, int], list[int]] = {}
+    for time in np.sort(T0 + rng.random(int(days * a_day)) * days * DAY).tolist():
+        start = quarter(time)
+        counts.setdefault((start, start), [0, 0])[0] += 1
+        told = comes(rng, time)
+        if told is not None:
+            counts.setdefault((start, quarter(told)), [0, 0])[1] += 1
+    return [
+        (start, rows, joined, 0, seen)
+        for (start, seen), (rows, joined) in sorted(counts.items(), key=lambda item: item[0][1])
+    ]
+
+
+def watch(
+    changes: Changes, days: float, window_s: float = 2 * DAY, rules: Rules | None = None
+) -> Iterator[tuple[float, float]]:
+    """(end, share of due labels that is missing) of each quarter hour that fires."""
+    coverage = LabelCoverage(window_s, rules or Rules())
+    coverage.take(changes)
+    for step in range(int(days * 96)):
+        for finding, _, end in coverage.advance(T0 + (step + 1) * COHORT_S, ALPHA):
+            yield end, finding.strength * finding.threshold
+
+
+def slow(rng: np.random.Generator, time: float) -> float | None:
+    """Nine in ten are labelled, after hours."""
+    return time + float(rng.lognormal(math.log(3 * HOUR), 1.0)) if rng.random() < 0.9 else None
+
+
+def nightly(rng: np.random.Generator, time: float) -> float | None:
+    """All labels of a day come at two in the morning."""
+    return (math.floor((time - 2 * HOUR) / DAY) + 1) * DAY + 2 * HOUR + float(rng.random()) * 600
+
+
+@pytest.mark.parametrize("comes", [slow, nightly])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_labels_that_come_as_they_always_did_raise_nothing(seed: int, comes: Callable[..., float | None]) -> None:
+    assert list(watch(traffic(seed, 12.0, comes), 12.0)) == []
+
+
+@pytest.mark.parametrize("comes", [slow, nightly])
+def test_labels_that_stop_coming_are_told_and_named_by_how_much_is_missing(comes: Callable[..., float | None]) -> None:
+    stop = T0 + 8 * DAY
+
+    def until(rng: np.random.Generator, time: float) -> float | None:
+        told = comes(rng, time)
+        return told if told is not None and told < stop else None
+
+    fired = list(watch(traffic(4, 11.0, until), 11.0))
+    assert fired
+    assert all(end > stop for end, _ in fired)
+    assert fired[0][0] - stop < (6 * HOUR if comes is slow else 40 * HOUR)
+    assert max(missing for _, missing in fired) > 0.5
+
+
+def test_a_shortfall_is_over_when_labels_come_again() -> None:
+    begin, end = T0 + 8 * DAY, T0 + 9 * DAY
+
+    def gap(rng: np.random.Generator, time: float) -> float | None:
+        told = slow(rng, time)
+        return None if told is not None and begin <= told < end else told
+
+    fired = [at for at, _ in watch(traffic(5, 14.0, gap), 14.0)]
+    assert begin < fired[0] < begin + 6 * HOUR
+    assert fired[-1] < end + DAY
+
+
+def test_no_verdict_before_labels_were_watched_for_as_long_as_configured() -> None:
+    def never(rng: np.random.Generator, time: float) -> float | None:
+        return time + 60.0 if time < T0 + 0.8 * DAY else None
+
+    assert list(watch(traffic(6, 1.9, never), 1.9)) == []
+
+
+def test_the_order_of_digests_and_the_size_of_steps_change_nothing() -> None:
+    changes = traffic(7, 6.0, slow)
+    one, other = LabelCoverage(2 * DAY, Rules()), LabelCoverage(2 * DAY, Rules())
+    one.take(changes)
+    np.random.default_rng(0).shuffle(changes)
+    for at in range(0, len(changes), 100):
+        other.take(changes[at : at + 100])
+    one.advance(T0 + 5 * DAY, ALPHA)
+    for step in range(5 * 96):
+        other.advance(T0 + (step + 1) * COHORT_S, ALPHA)
+    assert one.state == other.state
+
+
+def test_coverage_of_what_is_due_leaves_out_what_may_still_come() -> None:
+    coverage = LabelCoverage(6 * HOUR, Rules())
+    coverage.take(traffic(8, 3.0, lambda rng, time: time + 5 * HOUR if rng.random() < 0.7 else None))
+    coverage.advance(T0 + 3 * DAY, ALPHA)
+    due = coverage.due(T0 + 3 * DAY)
+    assert due is not None
+    assert float(due.value) == pytest.approx(0.7, abs=0.03)
+    expected = coverage.expected()
+    assert expected is not None
+    live, usual = expected
+    assert float(live.value) == pytest.approx(usual, abs=0.05)
+    assert usual < 0.3
+
+
+def test_ages_reach_the_delay_window() -> None:
+    assert ages(48 * HOUR)[-1] == 192
+    assert ages(60.0) == [1]
+    assert ages(31 * DAY)[-1] == 2976
+    assert ages(48 * HOUR) == sorted(set(ages(48 * HOUR)))
+
+
+# -- the definition of the label -------------------------------------------------------------------------------------------
+
+
+def definitions(entries: list[tuple[int, str, int]], last: int) -> list[tuple[int, str, float]]:
+    """(pane, subject, share) of each finding, panes of ten seconds."""
+    watched = LabelDefinitions(10.0, Rules())
+    watched.take(entries)
+    return [
+        (pane, str(renamed.finding.subject), renamed.finding.value)
+        for pane in range(1, last + 1)
+        for renamed in watched.advance(pane, ALPHA)
+    ]
+
+
+def test_a_new_definition_is_told_with_the_old_one_and_its_share() -> None:
+    entries = [(pane, "v1" if pane < 200 else "v2", 3) for pane in range(300)]
+    fired = definitions(entries, 310)
+    assert fired[0][0] in range(201, 215)
+    assert {subject for _, subject, _ in fired} == {"v1 -> v2"}
+    assert fired[-1][2] == pytest.approx(1.0)
+
+
+def test_single_labels_of_another_definition_are_no_news() -> None:
+    entries = [(pane, "v2" if pane in (250, 900) else "v1", 3) for pane in range(1500)]
+    assert definitions(entries, 1510) == []
+
+
+def test_two_definitions_from_the_start_are_both_known() -> None:
+    entries = [(pane, f"v{pane % 2}", 3) for pane in range(500)]
+    assert definitions(entries, 510) == []
+
+
+def test_a_definition_in_force_for_a_day_is_what_labels_are() -> None:
+    step = int(ACCEPTED_AFTER_S / 10) + 200
+    entries = [(pane, "v1", 3) for pane in range(200)] + [(pane, "v2", 3) for pane in range(200, step + 300)]
+    watched = LabelDefinitions(10.0, Rules())
+    watched.take(entries)
+    assert watched.advance(400, ALPHA)
+    assert watched.advance(step + 250, ALPHA) == []
+    assert watched.advance(step + 290, ALPHA) == []
+    assert set(watched.state.known) == {"v1", "v2"}
+
+
+def test_shares_of_definitions_are_those_of_the_labels() -> None:
+    watched = LabelDefinitions(10.0, Rules())
+    watched.take([(0, "v1", 30), (8640, "v2", 10), (8641, "v1", 30)])
+    assert {name: float(part.value) for name, part in watched.shares().items()} == {"v1": 60 / 70, "v2": 10 / 70}
+    assert {name: float(part.value) for name, part in watched.shares(1).items()} == {"v1": 0.75, "v2": 0.25}
