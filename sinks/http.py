@@ -49,20 +49,40 @@ def _certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context()  # reading the bundle costs more than a request: once a process
 
 
-def new_client(timeout_s: float) -> httpx.AsyncClient:
-    """A client that follows no redirect (it would carry the alert to where nobody sent it) and keeps its connection."""
-    return httpx.AsyncClient(
-        timeout=timeout_s,
-        follow_redirects=False,
-        verify=_certificates(),
-        limits=httpx.Limits(max_connections=2, keepalive_expiry=30),
-    )
+class Poster:
+    """The connection of one sink: made with its first request, closed with it."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._client: httpx.AsyncClient | None = None
+        self._closed = False
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """The answer, whatever its status. `RetryLater` where there was none in time, or the sink is closed."""
+        if self._closed:
+            raise RetryLater(None, "closed")
+        if self._client is None:
+            # Follows no redirect (it would carry the alert to where nobody sent it) and keeps its connection.
+            self._client = httpx.AsyncClient(
+                timeout=self._timeout_s,
+                follow_redirects=False,
+                verify=_certificates(),
+                limits=httpx.Limits(max_connections=2, keepalive_expiry=30),
+            )
+        return await _post(self._client, url, body, headers, self._timeout_s)
+
+    async def close(self) -> None:
+        """For good: an alert that comes later is to be tried again by the next run."""
+        self._closed = True
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
 
 
-async def post(
+async def _post(
     client: httpx.AsyncClient, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float
 ) -> Answer:
-    """The answer, whatever its status. `RetryLater` where there was none within `timeout_s` seconds in all."""
+    """One request within `timeout_s` seconds in all."""
     failure: tuple[RetryReason, str]
     token = _ours.set(True)
     try:

@@ -11,12 +11,11 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, Self
 
-import httpx
 from pydantic import Field, SecretStr, model_validator
 
 from leadline.alert import Alert
 from sinks.base import Rejected, RejectReason, RetryLater, RetryReason, Sink, SinkConfig
-from sinks.http import Answer, judge, new_client, post
+from sinks.http import Answer, Poster, judge
 from sinks.secrets import SecretHeader, SecretUrl
 from sinks.slack_blocks import message
 
@@ -89,14 +88,9 @@ class SlackSink:
     def __init__(self, config: SlackConfig) -> None:
         self.name = config.label
         self._config = config
-        self._client: httpx.AsyncClient | None = None
-        self._closed = False
+        self._poster = Poster(config.timeout_s)
 
     async def send(self, alert: Alert, /) -> None:
-        if self._closed:
-            raise RetryLater(None, "closed")
-        if self._client is None:
-            self._client = new_client(self._config.timeout_s)
         body = message(alert)
         headers = {"Content-Type": "application/json; charset=utf-8"}
         url = self._config.webhook_url or self._config.api_url
@@ -104,14 +98,11 @@ class SlackSink:
             body["channel"] = self._config.channel
             headers["Authorization"] = f"Bearer {self._config.token.get_secret_value()}"
         raw = json.dumps(body, ensure_ascii=False).encode()
-        answer = await post(self._client, url.get_secret_value(), raw, headers, self._config.timeout_s)
+        answer = await self._poster.post(url.get_secret_value(), raw, headers)
         understand(answer, plain_ok=self._config.token is None)
 
     async def close(self) -> None:
-        self._closed = True
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        await self._poster.close()
 
 
 def understand(answer: Answer, *, plain_ok: bool) -> None:

@@ -14,12 +14,11 @@ from collections.abc import Callable
 from typing import Literal
 from urllib.parse import quote
 
-import httpx
 from pydantic import Field, SecretStr, field_validator
 
 from leadline.alert import Alert
-from sinks.base import RetryLater, Sink, SinkConfig
-from sinks.http import judge, new_client, post
+from sinks.base import Sink, SinkConfig
+from sinks.http import Poster, judge
 from sinks.secrets import Secret, SecretHeader, SecretUrl
 
 SIGNATURE_HEADER = "Leadline-Signature"
@@ -66,23 +65,15 @@ class WebhookSink:
         self.name = config.label
         self._config = config
         self._now = now
-        self._client: httpx.AsyncClient | None = None
-        self._closed = False
+        self._poster = Poster(config.timeout_s)
 
     async def send(self, alert: Alert, /) -> None:
-        if self._closed:
-            raise RetryLater(None, "closed")
-        if self._client is None:
-            self._client = new_client(self._config.timeout_s)
         body = alert.model_dump_json().encode()
         url = self._config.url.get_secret_value()
-        judge(await post(self._client, url, body, self._headers(alert, body), self._config.timeout_s))
+        judge(await self._poster.post(url, body, self._headers(alert, body)))
 
     async def close(self) -> None:
-        self._closed = True
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        await self._poster.close()
 
     def _headers(self, alert: Alert, body: bytes) -> dict[str, str]:
         headers = {name: value.get_secret_value() for name, value in self._config.headers.items()}
