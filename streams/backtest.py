@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from leadline.alert import Alert
 from leadline.config import Config
 from leadline.events import Digest
+from streams.decode import Fault
 from streams.judge import Judge
 from streams.log_files import merge, read_log
 from streams.observe import Observer, Order
@@ -28,6 +30,15 @@ def for_backtest(config: Config) -> Config:
     return config.model_copy(update={"join": join})
 
 
+@dataclass
+class Taken:
+    """Lines of one file: how many were read, how many of them were no events, and the first of each reason."""
+
+    lines: int = 0
+    rejected: int = 0
+    first: dict[str, Fault] = field(default_factory=dict)
+
+
 class Backtest:
     """One observer and one judge over a log. `run` returns when the log is read; figures and incidents are then final."""
 
@@ -37,6 +48,7 @@ class Backtest:
         self.observer = Observer(0, self.config, self.book)
         self.judge = Judge(0, self.config, self.book)
         self.alerts: list[Alert] = []
+        self.taken = {"predictions": Taken(), "labels": Taken()}
 
     def run(self, predictions: Path, labels: Path, now: float, progress: Callable[[int], None] | None = None) -> None:
         """Reads both files in order of arrival. `now` is the clock that stamps are held against where no `arrived_at` stands."""
@@ -52,6 +64,7 @@ class Backtest:
                 arrived[source].append(record)
                 places[source][record.offset] = place
             seen = self.observer.observe(arrived, {}, 0.0, Order(places["predictions"], places["labels"]))
+            self._count_lines(arrived, seen.faults)
             self.observer.rows.take_changes()
             self.observer.combinations.take_new()
             for digest in seen.digests:
@@ -61,6 +74,16 @@ class Backtest:
         if self.observer.watermark.time > float("-inf"):
             # The log is whole: nothing will come into the last pane any more.
             self._tell_clock(self.observer.watermark.time + self.config.panes.pane)
+
+    def _count_lines(self, arrived: Mapping[str, Sequence[Record]], faults: Sequence[Fault]) -> None:
+        for source, records in arrived.items():
+            taken = self.taken[source]
+            taken.lines += len(records)
+            own = {id(record) for record in records} if faults else set()
+            for fault in faults:
+                if id(fault.record) in own:
+                    taken.rejected += 1
+                    taken.first.setdefault(fault.reason, fault)
 
     def _tell_clock(self, clock: float) -> None:
         self.observer.sequence += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -18,14 +19,19 @@ from streams.stage import Record
 
 MAX_STEP_S = 3600.0  # a line this much later than one of the next two has a stamp that is wrong
 LOOK_AHEAD = 3
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 class LogError(Exception):
     """A log file cannot be read. The text says which and what is accepted."""
 
 
+class _NoEvent(TypeError):
+    """A value that JSON does not know."""
+
+
 class Arrived(NamedTuple):
-    """One line of a log: when it arrived (None where nothing says so) and the record. Offsets count lines."""
+    """One line of a log: when it arrived (None where nothing says so) and the record. Offsets count lines, blank ones too."""
 
     at: float | None
     record: Record
@@ -46,9 +52,11 @@ def read_log(path: Path, now: float, progress: Callable[[int], None] | None = No
     """
     if not path.exists():
         raise LogError(f"{path} does not exist; give JSON Lines (.jsonl, .jsonl.gz) or Parquet")
+    if path.suffix in {".csv", ".xlsx"}:
+        raise LogError(f"{path} is a table; give JSON Lines (.jsonl, .jsonl.gz) or Parquet, an event a line")
     told = False
-    lines = _parquet(path) if path.suffix in {".parquet", ".pq"} else _lines(path, progress)
-    for offset, line in enumerate(lines):
+    lines = _parquet(path, progress) if path.suffix in {".parquet", ".pq"} else _lines(path, progress)
+    for offset, line in lines:
         arrived, stamp = _when(line)
         if arrived is not None:
             told = True
@@ -59,38 +67,52 @@ def read_log(path: Path, now: float, progress: Callable[[int], None] | None = No
             yield Arrived(stamp if usable else None, Record(offset, None, line, now))
 
 
-def _lines(path: Path, progress: Callable[[int], None] | None) -> Iterator[bytes]:
+def _lines(path: Path, progress: Callable[[int], None] | None) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not blank with their numbers, from 0. Whether a file is gz is asked of its first bytes, not of its name."""
     try:
         with ExitStack() as stack:
             raw = stack.enter_context(path.open("rb"))
-            stream: Iterable[bytes] = stack.enter_context(gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
+            packed = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            raw.seek(0)
+            stream: Iterable[bytes] = stack.enter_context(gzip.GzipFile(fileobj=raw)) if packed else raw
             told = 0
             for number, line in enumerate(stream):
                 text = line.strip()
                 if text:
-                    yield text
+                    yield number, text
                 if progress is not None and number % 2048 == 0:
                     here = raw.tell()
                     progress(here - told)
                     told = here
             if progress is not None:
                 progress(raw.tell() - told)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise LogError(f"{path} cannot be read: {error}") from None
 
 
-def _parquet(path: Path) -> Iterator[bytes]:
+def _parquet(path: Path, progress: Callable[[int], None] | None) -> Iterator[tuple[int, bytes]]:
     try:
+        import pyarrow
         import pyarrow.parquet as parquet
     except ImportError:
         raise LogError(
             f"{path} is Parquet: install it with `pip install 'leadline[parquet]'`, or give JSON Lines"
         ) from None
     encode = msgspec.json.Encoder(enc_hook=_plain).encode
-    with parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=4096):
-            for row in batch.to_pylist():
-                yield encode({name: _clean(value) for name, value in row.items() if value is not None})
+    number = told = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            size, rows = path.stat().st_size, max(file.metadata.num_rows, 1)
+            for batch in file.iter_batches(batch_size=4096):
+                for row in batch.to_pylist():
+                    yield number, encode({name: _clean(value) for name, value in row.items() if value is not None})
+                    number += 1
+                if progress is not None:
+                    here = size * number // rows
+                    progress(here - told)
+                    told = here
+    except (OSError, ValueError, pyarrow.ArrowException, _NoEvent) as error:
+        raise LogError(f"{path} cannot be read: {error}") from None
 
 
 def _clean(value: Any) -> Any:
@@ -107,7 +129,7 @@ def _clean(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     if hasattr(value, "timestamp"):
         return value.timestamp()
-    raise NotImplementedError(f"a column of {type(value).__name__} is no part of an event")
+    raise _NoEvent(f"row values of type {type(value).__name__} are no part of an event")
 
 
 def _when(line: bytes) -> tuple[float | None, float | None]:

@@ -13,6 +13,8 @@ from leadline.cli.common import USAGE, ConfigFile, Json, clean_errors, console, 
 
 if TYPE_CHECKING:
     from leadline.config import Config
+    from streams.backtest import Backtest
+    from streams.decode import Fault
 
 SHOWN = 20
 
@@ -69,13 +71,39 @@ def backtest(
             run.run(predictions, labels, clock, progress)
         built = build_report(run)
     encoded = encode_report(built)
+    _warn(run, {"predictions": predictions, "labels": labels})
     if report is not None:
         _write(report, encoded)
     if as_json:
         sys.stdout.buffer.write(encoded + b"\n")
     else:
         _show(built)
+        _show_rejected(run)
         typer.echo(f"\nreport: {report}")
+
+
+def _warn(run: Backtest, paths: dict[str, Path]) -> None:
+    """A file without a single event is a mistake more often than not: a wrong file, a wrong option, a column that is named otherwise."""
+    for source, taken in run.taken.items():
+        path, event = paths[source], source.removesuffix("s")
+        if not taken.lines:
+            typer.echo(f"leadline: {path} holds no lines", err=True)
+        elif taken.rejected == taken.lines:
+            fault = next(iter(taken.first.values()))
+            typer.echo(f"leadline: none of the {taken.lines:,} lines of {path} is a {event}: {_told(fault)}", err=True)
+    if all(taken.lines and taken.rejected == taken.lines for taken in run.taken.values()):
+        typer.echo("leadline: have --predictions and --labels been given each other's file?", err=True)
+
+
+def _told(fault: Fault) -> str:
+    return f"line {fault.record.offset + 1}: {fault.reason}: {fault.detail}"
+
+
+def _show_rejected(run: Backtest) -> None:
+    """The first line of each reason: where to look."""
+    for source, taken in run.taken.items():
+        for fault in taken.first.values():
+            typer.echo(f"rejected first, {source}, {_told(fault)}")
 
 
 def _settings(config: Config, reference: Path | None, delay_window: str | None, early_tolerance: str | None) -> Config:

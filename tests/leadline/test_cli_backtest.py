@@ -64,6 +64,8 @@ def test_options_go_before_the_configuration_and_the_configuration_before_the_de
         (["--config", "bad.yaml"], "did you mean `kafka`"),
         (["--now", "noon"], "RFC 3339"),
         (["--predictions", "cut.jsonl.gz"], "cannot be read"),
+        (["--predictions", "bad.parquet"], "bad.parquet cannot be read"),
+        (["--predictions", "bad.csv"], "JSON Lines"),
         (["--report", "nowhere/report.json"], "nowhere"),
     ],
 )
@@ -72,12 +74,35 @@ def test_what_cannot_be_used_is_named_and_ends_with_status_2(
 ) -> None:
     (tmp_path / "bad.csv").write_text("age,score\n")
     (tmp_path / "bad.yaml").write_text("kafak: {}\n")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1")
     (tmp_path / "cut.jsonl.gz").write_bytes((tmp_path / "p.jsonl.gz").read_bytes()[:200])
     done = leadline("backtest", *log, "--report", "report.json", *wrong, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "report.json").exists()
+
+
+def test_a_file_without_a_single_event_is_told_with_the_reason_of_its_first_line(
+    tmp_path: Path, log: list[object]
+) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "other.jsonl").write_text('\n{"request_id": "a", "label_value": 1}\n')
+    empty = leadline("backtest", *log, "--labels", "empty.jsonl", "--json", cwd=tmp_path)
+    assert empty.returncode == 0
+    assert json.loads(empty.stdout)["counts"]["joined"] == 0
+    assert "empty.jsonl holds no lines" in empty.stderr
+    other = leadline("backtest", *log, "--labels", "other.jsonl", "--report", "report.json", cwd=tmp_path)
+    assert other.returncode == 0
+    assert "none of the 1 lines of other.jsonl is a label: line 2: missing_field" in other.stderr
+    assert "rejected first, predictions, line 601: malformed_json" in other.stdout
+    assert "each other's file" not in other.stderr
+
+
+def test_files_given_the_wrong_way_round_are_asked_about(tmp_path: Path, log: list[object]) -> None:
+    swapped = ["--predictions", log[3], "--labels", log[1], "--reference", log[5]]
+    done = leadline("backtest", *swapped, "--report", "report.json", cwd=tmp_path)
+    assert "each other's file" in done.stderr
 
 
 def test_a_built_reference_says_the_same_as_its_rows(tmp_path: Path, log: list[object]) -> None:

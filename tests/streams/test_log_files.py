@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from streams.log_files import LogError, merge, read_log
 
@@ -84,8 +87,45 @@ def test_a_file_that_does_not_exist_is_named(tmp_path: Path, name: str) -> None:
         list(read_log(tmp_path / name, NOW))
 
 
-def test_progress_adds_up_to_the_size_of_the_file(tmp_path: Path) -> None:
-    path = lines(tmp_path, "p", *({"timestamp": at} for at in range(5000)))
+def test_gz_is_known_by_its_first_bytes_whatever_the_file_is_called(tmp_path: Path) -> None:
+    packed, plain = tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz"
+    packed.write_bytes(gzip.compress(b'{"timestamp":1}\n'))
+    plain.write_bytes(b'{"timestamp":1}\n')
+    assert [line.at for path in (packed, plain) for line in read_log(path, NOW)] == [1.0, 1.0]
+
+
+def test_offsets_count_blank_lines_so_that_an_editor_finds_the_line(tmp_path: Path) -> None:
+    path = lines(tmp_path, "p", {"timestamp": 1}, "", {"timestamp": 2})
+    assert [line.record.offset for line in read_log(path, NOW)] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.parquet", b""),
+        ("a.parquet", b"PAR1 and then something else"),
+        ("a.csv", b"request_id,score\n"),
+        ("a.jsonl.gz", gzip.compress(b'{"timestamp":1}\n' * 99)[:-9]),
+        ("a.jsonl.gz", gzip.compress(b'{"timestamp":1}\n' * 99)[:20] + bytes(40)),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path, name: str, data: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(LogError, match=name):
+        list(read_log(path, NOW))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
+def test_progress_adds_up_to_the_size_of_the_file(tmp_path: Path, name: str) -> None:
+    path, rows = tmp_path / name, [{"timestamp": float(at)} for at in range(9000)]
+    if name.endswith("parquet"):
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
     told: list[int] = []
-    assert len(list(read_log(path, NOW, told.append))) == 5000
+    assert len(list(read_log(path, NOW, told.append))) == 9000
     assert sum(told) == path.stat().st_size
+    assert all(step >= 0 for step in told)
+    assert len(told) > 2
