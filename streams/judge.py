@@ -22,6 +22,7 @@ from streams.views import Views
 
 BLOCKS_TABLE, DAYS_TABLE, SEQUENTIAL_TABLE = "blocks", "days", "sequential"
 MODELS_TABLE, REFERENCES_TABLE = "models", "references"
+LIVE_TABLE = "live"
 SEPARATOR = "\x1f"
 
 
@@ -110,6 +111,8 @@ class Judge:
                 days.get(model_id, {}),
                 sequential.get(model_id, {}),
             )
+            if (learned := tables.get(LIVE_TABLE, {}).get(field)) is not None:
+                judge.live.restore(learned)
         self.views.owe(self.models)
 
     def _model(self, model_id: str) -> ModelJudge:
@@ -164,6 +167,7 @@ class Judge:
         days: dict[bytes, bytes] = {}
         states: dict[bytes, bytes] = {}
         references: dict[bytes, bytes] = {}
+        live: dict[bytes, bytes] = {}
         for model_id in sorted(self._touched):
             judge = self.models[model_id]
             for where, spans in judge.cells.items():
@@ -180,6 +184,8 @@ class Judge:
             values, fed = judge.sequential.take_changes()
             sequential.update({f"{model_id}{SEPARATOR}{name}".encode(): row for name, row in values.items()})
             consumed += [f"{model_id}{SEPARATOR}{name}".encode() for name in fed]
+            if judge.live.dirty:
+                live[model_id.encode()] = judge.live.pack()
             states[model_id.encode()] = msgspec.msgpack.encode(judge.save())
             reference = self.book.find(model_id)
             if reference is not None and reference.learned and model_id not in self._learned:
@@ -191,6 +197,7 @@ class Judge:
             (SEQUENTIAL_TABLE, sequential),
             (MODELS_TABLE, states),
             (REFERENCES_TABLE, references),
+            (LIVE_TABLE, live),
         ):
             if rows:
                 effects.writes[table] = rows

@@ -22,6 +22,7 @@ from streams.evaluate import Evaluator
 from streams.incident_lives import IncidentLives, LivesState
 from streams.incidents import Firing, Incident, Where
 from streams.learning import learn
+from streams.live_baseline import LiveBaseline
 from streams.reference_book import ReferenceBook
 from streams.references import bare
 from streams.sequential import Sequential
@@ -56,6 +57,7 @@ class ModelJudge:
         self.pane_s = config.panes.pane
         self.levels = max(1, math.ceil(math.log2(max(config.panes.longest_span / self.pane_s / BLOCKS, 1.0))) + 1)
         self.reference = book.get(model_id)
+        self.live = self._live()
         self.evaluator = self._evaluator()
         self.cells: dict[Where, Spans] = {}
         self.lives = IncidentLives(
@@ -75,7 +77,11 @@ class ModelJudge:
 
     def _evaluator(self) -> Evaluator:
         self.mapping = self.reference.layout.fingerprint + self.reference.bins_fingerprint
-        return Evaluator(self.reference, self.rules, self.config.model_for(self.model_id).latency_slo_ms)
+        slo_ms = self.config.model_for(self.model_id).latency_slo_ms
+        return Evaluator(self.reference, self.rules, slo_ms, self.live.vector)
+
+    def _live(self) -> LiveBaseline:
+        return LiveBaseline(self.reference, self.config.model_for(self.model_id).learn_rows)
 
     @property
     def incidents(self) -> list[Incident]:
@@ -197,6 +203,7 @@ class ModelJudge:
         """Takes the book's reference. Blocks of other edges cannot be compared and go; cohorts keep what both layouts name."""
         old = self.reference.layout.sections
         self.reference = self.book.get(self.model_id)
+        self.live = self._live()
         self.evaluator = self._evaluator()
         self.lives.use(self.evaluator)
         self.sequential.use(self.evaluator)
@@ -270,10 +277,17 @@ class ModelJudge:
         firings: dict[tuple[Where, str, str | None], Firing] = {}
         alpha = self.alpha
         for level, block, where in closing:
+            spans = self.cells[where]
+            if level == 0:
+                pane = spans.blocks[0][block]
+                if where.version is None and where.stage == "live":
+                    self.live.take(where.segment, pane)
+                for fact in self.evaluator.facts(pane.slots, pane.values, pane.rows):
+                    firing = Firing(where, fact, when - self.pane_s, when, (0, 1, block))
+                    firings[firing.key] = firing
             base = self.evaluator.baseline(where.segment)
             if base is None:
                 continue
-            spans = self.cells[where]
             for count, members in spans.looks(level, block, self.rules.minimum_rows):
                 start = (block - count + 1 << level) * self.pane_s
                 for finding in self.evaluator.findings(spans.dense(members), base, alpha):
@@ -287,6 +301,9 @@ class ModelJudge:
             self.lives.handle(firings.values(), end)
         if self.lives.incidents:
             self.lives.quieten(end, {where for _, _, where in closing})
+        if self.live.settle():
+            self.evaluator.forget_baselines()
+            self.lives.use(self.evaluator)
 
     # -- rows ------------------------------------------------------------------------------------------------------------------
 
