@@ -272,7 +272,9 @@ class Rules(Part):
         default=Limits(warn=1.0, critical=2.0),
         description="growth of the standard deviation of the answers' entropy, as a share of the baseline's: 1 is twice",
     )
-    predicted_positive_rate: Limits = Limits(warn=0.1, critical=0.2)
+    predicted_positive_rate: Limits = Field(
+        default=Limits(warn=0.1, critical=0.2), description="change of the share of positive answers"
+    )
     predicted_share: Limits = Field(
         default=Limits(warn=0.1, critical=0.2), description="change of one class's share among the answers"
     )
@@ -280,10 +282,14 @@ class Rules(Part):
         default=None,
         description="rise of the share of requests slower than the baseline's p99; off; used where no SLO is given",
     )
-    js_divergence: Limits = Limits(warn=0.05, critical=0.1)
-    ks: Limits = Field(default=Limits(warn=0.1, critical=0.2), description="features of 100 bins or more")
+    js_divergence: Limits = Field(default=Limits(warn=0.05, critical=0.1), description="nats, less what noise adds")
+    ks: Limits = Field(
+        default=Limits(warn=0.1, critical=0.2),
+        description="gap of the distribution functions, of features and scores of 100 bins or more",
+    )
     l_infinity: Limits = Field(
-        default=Limits(warn=0.1, critical=0.2), description="features of more than 50 categories"
+        default=Limits(warn=0.1, critical=0.2),
+        description="change of one category's share, of features of more than 50 categories",
     )
     pipeline_fingerprint: Limits = Field(
         default=Limits(warn=0.01, critical=0.05), description="share of rows with an unknown fingerprint"
@@ -291,7 +297,9 @@ class Rules(Part):
     runtime_version: Limits = Field(
         default=Limits(warn=0.01, critical=2.0), description="share of rows with an unknown version; never critical"
     )
-    refitted_scaler: bool = True
+    refitted_scaler: bool = Field(
+        default=True, description="features that come near N(0, 1) where the reference is far from it are named so"
+    )
     disabled: tuple[str, ...] = ()
 
 
