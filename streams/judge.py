@@ -11,6 +11,7 @@ from leadline.alert import Alert
 from leadline.config import Config
 from leadline.events import Change, Digest
 from streams.decode import decode
+from streams.digest_cells import check_cells
 from streams.incidents import Where
 from streams.model_judge import ModelJudge, Saved
 from streams.reference_book import ReferenceBook
@@ -140,7 +141,8 @@ class Judge:
             for record in records:
                 try:
                     digest = msgspec.json.decode(record.value or b"", type=Digest)
-                except (msgspec.DecodeError, UnicodeDecodeError):
+                    check_cells(digest)
+                except (msgspec.DecodeError, ValueError):
                     self.unreadable += 1
                     continue
                 self.take(digest)

@@ -18,6 +18,7 @@ from leadline.config import Config
 from leadline.events import Change, Digest, DigestCell, LearningRow
 from streams.closings import Closings
 from streams.cohorts import Cohorts
+from streams.digest_cells import unpack_cells
 from streams.evaluate import Evaluator
 from streams.incident_lives import IncidentLives, LivesState
 from streams.incidents import Firing, Incident, Where
@@ -108,11 +109,9 @@ class ModelJudge:
             if translate is None:
                 self.foreign += 1
                 return
-        for cell in digest.cells:
+        for cell, slots, values in unpack_cells(digest):
             if cell.version not in self.versions:
                 self._new_version(cell.version, cell.stage)
-            slots = np.array(cell.indices + cell.sum_indices, dtype=np.int32)
-            values = np.array([*cell.counts, *cell.sums], dtype=np.float64)
             if translate is not None:
                 slots = translate[slots]
                 values, slots = values[slots >= 0], slots[slots >= 0]

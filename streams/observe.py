@@ -151,7 +151,7 @@ class Observer:
             self._decoded.pop(source, None)
         if found:
             self.rows.take_found(found)
-        batch = Batch(self.book, faults=[*predictions.faults, *labels.faults])
+        batch = Batch(self.book, self.combinations, [*predictions.faults, *labels.faults])
         places = order.places(predictions.records, labels.records) if order is not None else None
         stamps = np.array(predictions.times + labels.times)
         if places is None:
@@ -172,14 +172,8 @@ class Observer:
         for fault in batch.faults:
             self.rejected[fault.reason] = self.rejected.get(fault.reason, 0) + 1
         seen = Observation([], batch.faults, batch.duplicates)
-        for model_id in sorted(batch.gathers):
-            digests = list(
-                batch.gathers[model_id].digests(
-                    self.combinations, self.partition, self.sequence + 1, self.watermark.time, now
-                )
-            )
-            self.sequence += len(digests)
-            seen.digests += digests
+        seen.digests = list(batch.digests(self.partition, self.sequence + 1, self.watermark.time, now))
+        self.sequence += len(seen.digests)
         seen.drops = self.rows.expire(self.watermark.time)
         # After the batch, never before it: `needed` has said which rows the cache holds, and they must still be there.
         self.rows.evict()
