@@ -234,9 +234,11 @@ class Judge:
         """The least clock of the sources that are not idle. Idleness is by the observers' own stamps, so that a replay agrees."""
         latest = max(source.heard_at for source in self.sources.values())
         heard = [
-            source.clock for source in self.sources.values() if source.heard_at >= latest - self.config.panes.idle_after
+            source.clock
+            for source in self.sources.values()
+            if source.heard_at >= latest - self.config.panes.idle_after and source.clock > -math.inf
         ]
-        return min(heard)
+        return min(heard, default=-math.inf)  # a source that has told no clock yet holds nobody
 
     def _move(self, clock: float) -> None:
         if not math.isfinite(clock) or clock <= self.clock:

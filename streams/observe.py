@@ -87,8 +87,11 @@ class Observer:
         for digest in seen.digests:
             if digest.model_id:
                 effects.sends.append(Send(topics.digests, digest.model_id.encode(), encode(digest)))
-        clock = encode(self._clock(now))
-        effects.sends += [Send(topics.digests, b"", clock, partition) for partition in range(self.digest_partitions)]
+        if self.watermark.settled:  # one stamp alone must not close every judge's windows
+            clock = encode(self._clock(now))
+            effects.sends += [
+                Send(topics.digests, b"", clock, partition) for partition in range(self.digest_partitions)
+            ]
         topic = topics.predictions if source == "predictions" else topics.labels
         for fault in seen.faults:
             effects.sends.append(
@@ -174,7 +177,8 @@ class Observer:
         seen = Observation([], batch.faults, batch.duplicates)
         seen.digests = list(batch.digests(self.partition, self.sequence + 1, self.watermark.time, now))
         self.sequence += len(seen.digests)
-        seen.drops = self.rows.expire(self.watermark.time)
+        if self.watermark.settled:
+            seen.drops = self.rows.expire(self.watermark.time)
         # After the batch, never before it: `needed` has said which rows the cache holds, and they must still be there.
         self.rows.evict()
         return seen
