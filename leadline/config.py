@@ -251,6 +251,55 @@ class Rules(Part):
         gt=0,
         description="threshold of a Page-Hinkley test on every stream, in standard deviations; null: none. It has no false-alarm budget",
     )
+    embedding_norm_shift: Limits = Field(
+        default=Limits(warn=0.15, critical=0.3), description="share of the baseline's mean norm"
+    )
+    confidence_shift: Limits = Field(
+        default=Limits(warn=1.0, critical=2.0), description="in standard deviations of the baseline"
+    )
+    layer_shift: Limits = Field(
+        default=Limits(warn=3.0, critical=6.0),
+        description="mean or std of a layer's activations, in standard deviations of the baseline",
+    )
+    resource_growth: Limits = Field(
+        default=Limits(warn=0.25, critical=0.5), description="growth of a resource's mean, as a share of the baseline's"
+    )
+    multivariate_drift: Limits = Field(
+        default=Limits(warn=0.5, critical=1.0),
+        description="growth of the mean reconstruction error, in standard deviations of the baseline",
+    )
+    entropy_spread: Limits = Field(
+        default=Limits(warn=1.0, critical=2.0),
+        description="growth of the standard deviation of the answers' entropy, as a share of the baseline's: 1 is twice",
+    )
+    predicted_positive_rate: Limits = Field(
+        default=Limits(warn=0.1, critical=0.2), description="change of the share of positive answers"
+    )
+    predicted_share: Limits = Field(
+        default=Limits(warn=0.1, critical=0.2), description="change of one class's share among the answers"
+    )
+    latency_shift: Limits | None = Field(
+        default=None,
+        description="rise of the share of requests slower than the baseline's p99; off; used where no SLO is given",
+    )
+    js_divergence: Limits = Field(default=Limits(warn=0.05, critical=0.1), description="nats, less what noise adds")
+    ks: Limits = Field(
+        default=Limits(warn=0.1, critical=0.2),
+        description="gap of the distribution functions, of features and scores of 100 bins or more",
+    )
+    l_infinity: Limits = Field(
+        default=Limits(warn=0.1, critical=0.2),
+        description="change of one category's share, of features of more than 50 categories",
+    )
+    pipeline_fingerprint: Limits = Field(
+        default=Limits(warn=0.01, critical=0.05), description="share of rows with an unknown fingerprint"
+    )
+    runtime_version: Limits = Field(
+        default=Limits(warn=0.01, critical=2.0), description="share of rows with an unknown version; never critical"
+    )
+    refitted_scaler: bool = Field(
+        default=True, description="features that come near N(0, 1) where the reference is far from it are named so"
+    )
     disabled: tuple[str, ...] = ()
 
 

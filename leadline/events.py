@@ -95,11 +95,13 @@ class Rejected(msgspec.Struct, frozen=True):
     original_size: int
 
 
-class DigestCell(msgspec.Struct, frozen=True):
+Width = Literal[1, 2, 4, 8]
+
+
+class DigestCell(msgspec.Struct, frozen=True, array_like=True):
     """Additive counts of one cell (version, stage, segment) for one arrival pane and one cohort day.
 
-    `indices` are slots of the model's layout (docs/digests.md); `counts` the integers that belong to them. `sum_indices` and `sums`
-    are the same for real-valued sums. A corrected label appears as negative and positive entries.
+    `counts` and `sums` say how many entries of the digest's arrays are this cell's, behind those of the cells before it.
     """
 
     version: str
@@ -107,10 +109,8 @@ class DigestCell(msgspec.Struct, frozen=True):
     segment: str | None
     pane: int
     day: int
-    indices: list[int]
-    counts: list[int]
-    sum_indices: list[int]
-    sums: list[float]
+    counts: int
+    sums: int
 
 
 class DigestSample(msgspec.Struct, frozen=True):
@@ -153,6 +153,14 @@ class Digest(msgspec.Struct, frozen=True):
     clock: float
     sent_at: float
     cells: list[DigestCell] = []
+    slots: bytes = b""
+    """The slots (docs/digests.md) of every cell's counts, then of its sums, cell after cell: little-endian unsigned integers, base64."""
+    counts: bytes = b""
+    """The counts behind their slots: little-endian signed integers. A corrected label appears as negative and positive entries."""
+    sums: bytes = b""
+    """The real-valued sums behind theirs: little-endian doubles."""
+    slot_bytes: Width = 2
+    count_bytes: Width = 1
     samples: list[DigestSample] = []
     cohorts: list[tuple[int, int, int, int, int]] = []
     """(start of the quarter hour of the prediction, predictions, joined, late, start of the quarter hour in which that was seen):

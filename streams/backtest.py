@@ -70,7 +70,8 @@ class Backtest:
             for digest in seen.digests:
                 self.judge.take(digest)
             self.judge.forget_rows()
-            self._tell_clock(self.observer.watermark.time)
+            if self.observer.watermark.settled:
+                self._tell_clock(self.observer.watermark.time)
         if self.observer.watermark.time > float("-inf"):
             # The log is whole: nothing will come into the last pane any more.
             self._tell_clock(self.observer.watermark.time + self.config.panes.pane)

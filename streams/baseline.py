@@ -14,9 +14,11 @@ from detectors.shares import Estimate, lower_limit, upper_limit
 from streams.binary_figures import mean_loss
 from streams.class_figures import OTHER_CLASS, class_histograms, confusion_of
 from streams.layout import Layout, Vector
+from streams.log_bins import slower_than
 from streams.outcome_figures import business_mean
 from streams.references import Reference
 from streams.screen import PooledPsi
+from streams.shapes import Fine
 from streams.share_rule import LIMIT_ALPHA
 from streams.subjects import Subjects
 
@@ -49,6 +51,10 @@ class Baseline:
     ece: float
     """Debiased, not below 0; NaN without labels."""
     pooled: PooledPsi
+    means: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+    """(rows, mean, standard deviation) of each of `streams.means.means_of`, without those whose rule is off."""
+    fine: Fine
+    """Distribution functions of the subjects with fine bins."""
     limits: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     """share signal to (reference share, lower limit, upper limit)."""
     losses: dict[str, Estimate] = field(default_factory=dict)
@@ -59,7 +65,13 @@ class Baseline:
     """Whether the reference says how long its labels took."""
 
 
-def prepare(reference: Reference, subjects: Subjects, vector: Vector) -> Baseline:
+def prepare(
+    reference: Reference,
+    subjects: Subjects,
+    vector: Vector,
+    means: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]],
+    fine: Fine,
+) -> Baseline:
     """Groups, moments and limits of the reference's vector of one segment."""
     layout = reference.layout
     groups = subjects.grouped(vector)
@@ -82,7 +94,11 @@ def prepare(reference: Reference, subjects: Subjects, vector: Vector) -> Baselin
     shares = {"out_of_distribution_rate": (layout.one(vector, "out_of_distribution"), rows)}
     shares["extra"] = (layout.one(vector, "extra"), rows)
     shares["output_collapse"] = (float(layout.part(vector, "collapse").max()), rows)
+    timed = layout.part(vector, "latency")
+    if timed.sum() > 0:
+        shares["latency_shift"] = (float(timed[slower_than(timed, 0.99) :].sum()), float(timed.sum()))
     if reference.task == "binary":
+        shares["predicted_positive_rate"] = (layout.one(vector, "predicted_positive"), rows)
         pos, neg = layout.part(vector, "positives"), layout.part(vector, "negatives")
         positives, negatives = float(pos.sum()), float(neg.sum())
         if positives > 1 and negatives > 1:
@@ -140,6 +156,8 @@ def prepare(reference: Reference, subjects: Subjects, vector: Vector) -> Baselin
         label_noise=label_noise,
         ece=ece,
         pooled=PooledPsi(groups),
+        means=means,
+        fine=fine,
         limits=limits,
         losses=_losses(layout, vector) if reference.task != "regression" else {},
         business={

@@ -48,6 +48,8 @@ class Combinations:
         self.cells: list[Cell] = []
         self.memberships: npt.NDArray[np.int64] = np.full((64, 4), -1, dtype=np.int64)
         self.models: list[str] = []
+        self.model_of_cell: npt.NDArray[np.int64] = np.zeros(64, dtype=np.int64)
+        """The model's number of each cell."""
         self.model_of: npt.NDArray[np.int64] = np.zeros(64, dtype=np.int64)
         """The model's number of each combination."""
         self.pooled = 0
@@ -100,18 +102,18 @@ class Combinations:
 
     def numbers(
         self,
-        model_id: str,
+        models: Sequence[str],
         versions: Sequence[str],
         stages: Sequence[str | None],
         segments: Sequence[Mapping[str, str] | None],
     ) -> npt.NDArray[np.int64]:
-        """The numbers of one model's rows."""
-        keys = _keys(model_id, versions, stages, segments)
+        """The numbers of rows."""
+        keys = _keys(models, versions, stages, segments)
         found = list(map(self._flat.get, keys))
         if None in found:
             for at, number in enumerate(found):
                 if number is None:
-                    known = found[at] = self.number(model_id, versions[at], stages[at], segments[at])
+                    known = found[at] = self.number(models[at], versions[at], stages[at], segments[at])
                     if len(self._flat) < MAX_KEYS:
                         self._flat[keys[at]] = known
         return np.array(found, dtype=np.int64)
@@ -139,7 +141,7 @@ class Combinations:
             self.models.append(combination.model_id)
         segments = [None, *(f"{name}={value}" for name, value in combination.segments)]
         cells = [
-            self._cell(Cell(combination.model_id, combination.version, combination.stage, segment))
+            self._cell(Cell(combination.model_id, combination.version, combination.stage, segment), model)
             for segment in segments
         ]
         rows, width = self.memberships.shape
@@ -152,11 +154,14 @@ class Combinations:
         self.model_of[number] = model
         return number
 
-    def _cell(self, cell: Cell) -> int:
+    def _cell(self, cell: Cell, model: int) -> int:
         number = self._cell_numbers.get(cell)
         if number is None:
             number = self._cell_numbers[cell] = len(self.cells)
             self.cells.append(cell)
+            if number >= len(self.model_of_cell):
+                self.model_of_cell = np.concatenate([self.model_of_cell, np.zeros_like(self.model_of_cell)])
+            self.model_of_cell[number] = model
         return number
 
     def take_new(self) -> dict[bytes, bytes]:
@@ -165,7 +170,7 @@ class Combinations:
 
 
 def _keys(
-    model_id: str,
+    models: Sequence[str],
     versions: Sequence[str],
     stages: Sequence[str | None],
     segments: Sequence[Mapping[str, str] | None],
@@ -179,8 +184,8 @@ def _keys(
         if set(map(len, parts_of)) == {len(names)}:
             with suppress(KeyError):
                 values = list(map(itemgetter(*names), parts_of))
-                return list(zip(repeat((model_id, names)), versions, stages, values, strict=False))
+                return list(zip(repeat(names), models, versions, stages, values, strict=False))
     return [
         (model_id, version, stage, *parts, *parts.values()) if parts else (model_id, version, stage)
-        for version, stage, parts in zip(versions, stages, segments, strict=True)
+        for model_id, version, stage, parts in zip(models, versions, stages, segments, strict=True)
     ]

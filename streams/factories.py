@@ -8,7 +8,15 @@ import msgspec
 
 from leadline.config import Config
 from streams import judge
-from streams.judge import BLOCKS_TABLE, DAYS_TABLE, MODELS_TABLE, REFERENCES_TABLE, SEQUENTIAL_TABLE, Judge
+from streams.judge import (
+    BLOCKS_TABLE,
+    DAYS_TABLE,
+    LIVE_TABLE,
+    MODELS_TABLE,
+    REFERENCES_TABLE,
+    SEQUENTIAL_TABLE,
+    Judge,
+)
 from streams.observe import Observer
 from streams.partition_state import COMBINATIONS_TABLE, Checkpoint
 from streams.reference_book import ReferenceBook
@@ -44,7 +52,7 @@ class JudgeFactory:
 
     def whole(self, checkpoint: bytes) -> Sequence[str]:
         """Everything: a judge holds its models whole."""
-        return [REFERENCES_TABLE, BLOCKS_TABLE, DAYS_TABLE, SEQUENTIAL_TABLE, MODELS_TABLE]
+        return [REFERENCES_TABLE, BLOCKS_TABLE, DAYS_TABLE, SEQUENTIAL_TABLE, LIVE_TABLE, MODELS_TABLE]
 
     def build(self, partition: int, checkpoint: bytes, tables: Mapping[str, Mapping[bytes, bytes]]) -> Judge:
         return judge.Judge(partition, self.config, self.book, checkpoint, tables)

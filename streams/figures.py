@@ -15,8 +15,10 @@ from streams.outcome_figures import outcome_figures
 from streams.references import Reference
 
 
-def figures(reference: Reference, vector: Vector, baseline: Vector | None) -> Iterator[Figure]:
+def figures(
+    reference: Reference, vector: Vector, baseline: Vector | None, latency_slo_ms: float | None = None
+) -> Iterator[Figure]:
     """Every figure of one vector. `baseline` is the reference's vector of the same segment, None where it has none."""
     yield from data_figures(reference, vector, baseline)
-    yield from model_figures(reference, vector, baseline)
+    yield from model_figures(reference, vector, baseline, latency_slo_ms)
     yield from outcome_figures(reference, vector, baseline)

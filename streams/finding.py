@@ -25,6 +25,8 @@ class Finding(NamedTuple):
     floor: float
     log10_p: float
     strength: float
+    detail: str = ""
+    """In words: which category, class or name it is about."""
 
     @property
     def key(self) -> tuple[str, str | None]:

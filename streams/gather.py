@@ -1,14 +1,16 @@
-"""Counts of one batch for one model, gathered from predictions and from outcomes, folded into digest cells."""
+"""Counts of one batch for the models of one reference, gathered from predictions and from outcomes, folded into digests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from leadline.events import Digest, DigestCell, DigestSample, LearningRow
+from leadline.events import Digest, DigestSample, LearningRow
 from streams.combinations import Combinations
+from streams.digest_cells import Entries, Named, pack_cells
 from streams.references import Reference
 from streams.tally import Indices, Tally
 
@@ -17,20 +19,30 @@ COHORT_S = 900
 CELLS_PER_DIGEST = 30_000  # non-zero slots in one message: well below a broker's default limit of 1 MiB
 
 
-class Gather:
-    """Rows are added with their combination, arrival pane and day of prediction; what they count for goes into `tally`."""
+@dataclass(slots=True)
+class Apart:
+    """What a batch says of one model beside its counts."""
 
-    def __init__(self, model_id: str, reference: Reference) -> None:
-        self.model_id = model_id
+    samples: list[DigestSample] = field(default_factory=list)
+    learning: list[LearningRow] = field(default_factory=list)
+    schema_seen: dict[str, dict[str, int]] = field(default_factory=dict)
+    cohorts: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    """By the quarter hours of the prediction and of what was seen of it: predictions, joined, late."""
+    definitions: dict[tuple[int, str], int] = field(default_factory=dict)
+    """Labels by pane and the version of their definition."""
+
+
+class Gather:
+    """Rows are added with their combination, arrival pane and day of prediction; what they count for goes into `tally`.
+
+    Models that share a reference share a gather: a combination knows its model.
+    """
+
+    def __init__(self, reference: Reference) -> None:
         self.reference = reference
         self.tally = Tally(reference.layout)
-        self.samples: list[DigestSample] = []
-        self.learning: list[LearningRow] = []
-        self.schema_seen: dict[str, dict[str, int]] = {}
         self._groups: list[tuple[Indices, Indices, Indices]] = []
         self._n_groups = 0
-        self._cohorts: dict[tuple[int, int], list[int]] = {}
-        self._definitions: dict[tuple[int, str], int] = {}
 
     def add_rows(self, combinations: Indices, panes: Indices, times: npt.NDArray[np.float64]) -> Indices:
         """The group of each new row, for the tally: rows of one group count for the same cells.
@@ -51,32 +63,10 @@ class Gather:
         self._n_groups += len(distinct)
         return group
 
-    def add_cohorts(
-        self,
-        times: npt.NDArray[np.float64],
-        visible: npt.NDArray[np.float64],
-        kind: int,
-        signs: npt.NDArray[np.int64] | None = None,
-    ) -> None:
-        """Predictions (0), joined (1) or late (2) by the quarter hours of the prediction and of what was seen of it."""
-        starts, seen = (times // COHORT_S).astype(np.int64), (visible // COHORT_S).astype(np.int64)
-        first, width = int(seen.min()), int(seen.max() - seen.min()) + 1
-        numbers, inverse = distinct_codes(starts * width + (seen - first))
-        totals = np.bincount(inverse, weights=signs, minlength=len(numbers))
-        for number, total in zip(numbers.tolist(), totals.tolist(), strict=True):
-            start, when = divmod(number, width)
-            key = (start * COHORT_S, (when + first) * COHORT_S)
-            self._cohorts.setdefault(key, [0, 0, 0])[kind] += int(total)
-
-    def count_definition(self, pane: int, definition: str) -> None:
-        """A label that names the version of its definition, by the pane in which it was seen."""
-        key = (pane, definition)
-        self._definitions[key] = self._definitions.get(key, 0) + 1
-
-    def cells(self, combinations: Combinations) -> list[DigestCell]:
-        """One sparse vector for each (cell, pane, day), in order of cell, pane and day."""
+    def cells(self, combinations: Combinations) -> Iterator[tuple[str, list[Named], Entries]]:
+        """For each model its cells, in order of cell, pane and day, and a sparse vector for each."""
         if not self._n_groups:
-            return []
+            return
         of_group, panes, days = (np.concatenate(parts) for parts in zip(*self._groups, strict=True))
         memberships = combinations.memberships[of_group]
         memberships = memberships[:, : max(int((memberships >= 0).sum(axis=1).max()), 1)]
@@ -88,58 +78,67 @@ class Gather:
         keys = inverse.reshape(combined.shape)
         if len(distinct) and distinct[0] < 0:
             distinct, keys = distinct[1:], keys - 1
-        counts, sums = self.tally.parts(keys, len(distinct))
-        indices, numbers = counts.indices.tolist(), np.rint(counts.values).astype(np.int64).tolist()
-        sum_indices, amounts = sums.indices.tolist(), sums.values.tolist()
-        cells = []
-        at = sums_at = 0
-        for code, end, sums_end in zip(distinct.tolist(), counts.bounds[1:], sums.bounds[1:], strict=True):
+        models = combinations.model_of_cell[distinct // (pane_range * day_range)]
+        if (models != models[0]).any():
+            order = np.argsort(models, kind="stable")
+            distinct, models = distinct[order], models[order]
+            rank = np.empty(len(order) + 1, dtype=np.int64)
+            rank[order], rank[-1] = np.arange(len(order)), -1
+            keys = rank[keys]
+        entries = self.tally.entries(keys, len(distinct))
+        filled = np.flatnonzero(np.diff(entries.bounds))
+        names: list[Named] = []
+        for code in distinct[filled].tolist():
             number, rest = divmod(code, pane_range * day_range)
             pane, day = divmod(rest, day_range)
             _, version, stage, segment = combinations.cells[number]
-            if end > at or sums_end > sums_at:
-                cells.append(
-                    DigestCell(
-                        version,
-                        stage,
-                        segment,
-                        pane + first_pane,
-                        day + first_day,
-                        indices[at:end],
-                        numbers[at:end],
-                        sum_indices[sums_at:sums_end],
-                        amounts[sums_at:sums_end],
-                    )
-                )
-            at, sums_at = end, sums_end
-        return cells
-
-    def digests(
-        self, combinations: Combinations, source: int, sequence: int, clock: float, sent_at: float
-    ) -> Iterator[Digest]:
-        """The batch's messages for this model, each of bounded size; what is no cell goes with the first."""
-        cells = self.cells(combinations)
-        cohorts = sorted(self._cohorts.items())
-        first = True
-        for part in _split(cells) or [[]]:
-            yield Digest(
-                source=source,
-                sequence=sequence,
-                model_id=self.model_id,
-                layout=self.reference.layout.fingerprint + self.reference.bins_fingerprint,
-                clock=clock,
-                sent_at=sent_at,
-                cells=part,
-                samples=self.samples if first else [],
-                cohorts=[(start, rows, joined, late, seen) for (start, seen), (rows, joined, late) in cohorts]
-                if first
-                else [],
-                learning=self.learning if first else [],
-                schema_seen=self.schema_seen if first else {},
-                definitions=[(pane, name, n) for (pane, name), n in sorted(self._definitions.items())] if first else [],
+            names.append((version, stage, segment, pane + first_pane, day + first_day))
+        models = models[filled]
+        bounds = np.append(entries.bounds[filled], entries.bounds[-1])
+        starts = np.flatnonzero(np.diff(models, prepend=-1)).tolist()
+        for begin, end in zip(starts, [*starts[1:], len(models)], strict=True):
+            some = slice(int(bounds[begin]), int(bounds[end]))
+            part = Entries(
+                bounds[begin : end + 1] - some.start, entries.slots[some], entries.values[some], entries.whole[some]
             )
-            sequence += 1
-            first = False
+            yield combinations.models[models[begin]], names[begin:end], part
+
+
+def digests(
+    reference: Reference,
+    model_id: str,
+    names: list[Named],
+    entries: Entries,
+    apart: Apart,
+    stamp: tuple[int, float, float],
+    sequence: int,
+) -> Iterator[Digest]:
+    """One model's messages of a batch, each of bounded size; what is no cell goes with the first.
+
+    `stamp`: source partition, its clock, and when this is said; `sequence` is the first message's number.
+    """
+    source, clock, sent_at = stamp
+    for number, (begin, end) in enumerate(_split(entries)):
+        first = number == 0
+        yield Digest(
+            source=source,
+            sequence=sequence + number,
+            model_id=model_id,
+            layout=reference.layout.fingerprint + reference.bins_fingerprint,
+            clock=clock,
+            sent_at=sent_at,
+            **pack_cells(names, entries, begin, end),
+            samples=apart.samples if first else [],
+            cohorts=[
+                (start, rows, joined, late, seen)
+                for (start, seen), (rows, joined, late) in sorted(apart.cohorts.items())
+            ]
+            if first
+            else [],
+            learning=apart.learning if first else [],
+            schema_seen=apart.schema_seen if first else {},
+            definitions=[(pane, name, n) for (pane, name), n in sorted(apart.definitions.items())] if first else [],
+        )
 
 
 def distinct_codes(codes: Indices) -> tuple[Indices, Indices]:
@@ -158,14 +157,18 @@ def distinct_codes(codes: Indices) -> tuple[Indices, Indices]:
     return distinct + low, place[codes]
 
 
-def _split(cells: Sequence[DigestCell]) -> list[list[DigestCell]]:
-    parts: list[list[DigestCell]] = []
-    size = CELLS_PER_DIGEST
-    for cell in cells:
-        weight = len(cell.indices) + 2 * len(cell.sum_indices) + 20
-        if size + weight > CELLS_PER_DIGEST:
-            parts.append([])
+def _split(entries: Entries) -> list[tuple[int, int]]:
+    """Ranges of cells, each in one message."""
+    counted = np.concatenate([np.zeros(1, np.int64), np.cumsum(entries.whole)])
+    sizes = np.diff(entries.bounds)
+    weights = 2 * sizes - np.diff(counted[entries.bounds]) + 20  # a sum weighs two counts, the cell's name twenty
+    if weights.sum() <= CELLS_PER_DIGEST:
+        return [(0, len(sizes))]
+    cuts = [0]
+    size = 0
+    for at, weight in enumerate(weights.tolist()):
+        if size + weight > CELLS_PER_DIGEST and at > cuts[-1]:
+            cuts.append(at)
             size = 0
-        parts[-1].append(cell)
         size += weight
-    return parts
+    return list(zip(cuts, [*cuts[1:], len(sizes)], strict=True))

@@ -16,6 +16,23 @@ from streams.finding import Finding
 
 LAYERS: dict[str, int] = {"operation": 0, "schema": 1, "data": 2, "model": 3, "outcome": 4}
 SPECIFIC = {
+    "pipeline_fingerprint": 2,
+    "runtime_version": 3,
+    "refitted_scaler": 1,
+    "embedding_norm_shift": 3,
+    "js_divergence": 5,
+    "ks": 5,
+    "l_infinity": 4,
+    "multivariate_drift": 7,
+    "layer_nan": 0,
+    "layer_inf": 1,
+    "layer_shift": 4,
+    "predicted_share": 5,
+    "predicted_positive_rate": 5,
+    "entropy_spread": 5,
+    "confidence_shift": 5,
+    "latency_shift": 6,
+    "resource_growth": 7,
     "absent_rate": 0,
     "extra_feature_rate": 1,
     "null_rate": 2,

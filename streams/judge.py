@@ -11,6 +11,7 @@ from leadline.alert import Alert
 from leadline.config import Config
 from leadline.events import Change, Digest
 from streams.decode import decode
+from streams.digest_cells import check_cells
 from streams.incidents import Where
 from streams.model_judge import ModelJudge, Saved
 from streams.reference_book import ReferenceBook
@@ -22,6 +23,7 @@ from streams.views import Views
 
 BLOCKS_TABLE, DAYS_TABLE, SEQUENTIAL_TABLE = "blocks", "days", "sequential"
 MODELS_TABLE, REFERENCES_TABLE = "models", "references"
+LIVE_TABLE = "live"
 SEPARATOR = "\x1f"
 
 
@@ -110,6 +112,8 @@ class Judge:
                 days.get(model_id, {}),
                 sequential.get(model_id, {}),
             )
+            if (learned := tables.get(LIVE_TABLE, {}).get(field)) is not None:
+                judge.live.restore(learned)
         self.views.owe(self.models)
 
     def _model(self, model_id: str) -> ModelJudge:
@@ -137,7 +141,8 @@ class Judge:
             for record in records:
                 try:
                     digest = msgspec.json.decode(record.value or b"", type=Digest)
-                except (msgspec.DecodeError, UnicodeDecodeError):
+                    check_cells(digest)
+                except (msgspec.DecodeError, ValueError):
                     self.unreadable += 1
                     continue
                 self.take(digest)
@@ -164,6 +169,7 @@ class Judge:
         days: dict[bytes, bytes] = {}
         states: dict[bytes, bytes] = {}
         references: dict[bytes, bytes] = {}
+        live: dict[bytes, bytes] = {}
         for model_id in sorted(self._touched):
             judge = self.models[model_id]
             for where, spans in judge.cells.items():
@@ -180,6 +186,8 @@ class Judge:
             values, fed = judge.sequential.take_changes()
             sequential.update({f"{model_id}{SEPARATOR}{name}".encode(): row for name, row in values.items()})
             consumed += [f"{model_id}{SEPARATOR}{name}".encode() for name in fed]
+            if judge.live.dirty:
+                live[model_id.encode()] = judge.live.pack()
             states[model_id.encode()] = msgspec.msgpack.encode(judge.save())
             reference = self.book.find(model_id)
             if reference is not None and reference.learned and model_id not in self._learned:
@@ -191,6 +199,7 @@ class Judge:
             (SEQUENTIAL_TABLE, sequential),
             (MODELS_TABLE, states),
             (REFERENCES_TABLE, references),
+            (LIVE_TABLE, live),
         ):
             if rows:
                 effects.writes[table] = rows
@@ -225,9 +234,11 @@ class Judge:
         """The least clock of the sources that are not idle. Idleness is by the observers' own stamps, so that a replay agrees."""
         latest = max(source.heard_at for source in self.sources.values())
         heard = [
-            source.clock for source in self.sources.values() if source.heard_at >= latest - self.config.panes.idle_after
+            source.clock
+            for source in self.sources.values()
+            if source.heard_at >= latest - self.config.panes.idle_after and source.clock > -math.inf
         ]
-        return min(heard)
+        return min(heard, default=-math.inf)  # a source that has told no clock yet holds nobody
 
     def _move(self, clock: float) -> None:
         if not math.isfinite(clock) or clock <= self.clock:

@@ -39,5 +39,11 @@ class LogBins(NamedTuple):
         )
 
 
+def slower_than(counts: Floats, q: float) -> int:
+    """The first bin that lies wholly above the q-quantile of the counted values."""
+    ranks = np.cumsum(counts)
+    return int(np.searchsorted(ranks, q * ranks[-1], side="left")) + 1
+
+
 LATENCY_MS = LogBins(0.01, 1.04, LATENCY_BINS)
 DELAY_S = LogBins(0.01, 1.06, DELAY_BINS)

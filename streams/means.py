@@ -73,9 +73,9 @@ def means_of(layout: Layout) -> tuple[Mean, ...]:
                 f"layer_{part}_rows:{layer}",
                 f"layer_{part}_sum:{layer}",
                 f"layer_{part}_squares:{layer}",
-                f"layer_{part}",
-                f"layer_{part}_shift",
-                f"layer.{layer}",
+                "layer_activation",
+                "layer_shift",
+                f"layer.{layer}.{part}",
                 "model",
                 "deviations",
                 "both",
@@ -121,5 +121,5 @@ def moments(layout: Layout, vector: Vector, mean: Mean) -> Moments | None:
     average = layout.one(vector, mean.total) / n
     variance = max(layout.one(vector, mean.squares) / n - average**2, 0.0)
     # Below the rounding of the sums nothing varied.
-    noise = 8 * np.finfo(np.float64).eps * average**2
+    noise = 64 * np.finfo(np.float64).eps * average**2
     return Moments(average, variance**0.5 if variance > noise else 0.0, n)

@@ -16,11 +16,11 @@ from scipy import special
 from detectors.binning import category
 from leadline.events import ClassValue, FeatureValue
 from streams.bin_grid import grid_of
-from streams.references import Reference
+from streams.references import FAR_Z, Reference
 
 Floats = npt.NDArray[np.float64]
 LOG_FLOOR = float(np.finfo(np.float64).eps)  # probabilities are clipped here before the logarithm, as scikit-learn does
-OUT_OF_DISTRIBUTION_Z = 3.0
+OUT_OF_DISTRIBUTION_Z = FAR_Z
 LARGEST_Z = 1e6  # a value further out counts as this far: one 1e300 must not swallow every later sum
 TRUE_WORDS = frozenset({"1", "true", "yes", "t", "y", "positive"})
 FALSE_WORDS = frozenset({"0", "false", "no", "f", "n", "negative"})

@@ -18,12 +18,14 @@ from leadline.config import Config
 from leadline.events import Change, Digest, DigestCell, LearningRow
 from streams.closings import Closings
 from streams.cohorts import Cohorts
+from streams.digest_cells import unpack_cells
 from streams.evaluate import Evaluator
 from streams.group_rules import GroupRules
 from streams.incident_lives import IncidentLives, LivesState
 from streams.incidents import Firing, Incident, Where
 from streams.label_watch import LabelState, LabelWatch
 from streams.learning import learn
+from streams.live_baseline import LiveBaseline
 from streams.reference_book import ReferenceBook
 from streams.references import bare
 from streams.sequential import Sequential
@@ -59,6 +61,7 @@ class ModelJudge:
         self.pane_s = config.panes.pane
         self.levels = max(1, math.ceil(math.log2(max(config.panes.longest_span / self.pane_s / BLOCKS, 1.0))) + 1)
         self.reference = book.get(model_id)
+        self.live = self._live()
         self.evaluator = self._evaluator()
         self.cells: dict[Where, Spans] = {}
         self.lives = IncidentLives(
@@ -81,7 +84,11 @@ class ModelJudge:
         self.mapping = self.reference.layout.fingerprint + self.reference.bins_fingerprint
         model = self.config.model_for(self.model_id)
         self.groups = GroupRules(self.reference.layout, self.reference.cells, self.rules, model)
-        return Evaluator(self.reference, self.rules, self.config.model_for(self.model_id).latency_slo_ms)
+        slo_ms = self.config.model_for(self.model_id).latency_slo_ms
+        return Evaluator(self.reference, self.rules, slo_ms, self.live.vector)
+
+    def _live(self) -> LiveBaseline:
+        return LiveBaseline(self.reference, self.config.model_for(self.model_id).learn_rows)
 
     @property
     def incidents(self) -> list[Incident]:
@@ -108,11 +115,9 @@ class ModelJudge:
             if translate is None:
                 self.foreign += 1
                 return
-        for cell in digest.cells:
+        for cell, slots, values in unpack_cells(digest):
             if cell.version not in self.versions:
                 self._new_version(cell.version, cell.stage)
-            slots = np.array(cell.indices + cell.sum_indices, dtype=np.int32)
-            values = np.array([*cell.counts, *cell.sums], dtype=np.float64)
             if translate is not None:
                 slots = translate[slots]
                 values, slots = values[slots >= 0], slots[slots >= 0]
@@ -204,6 +209,7 @@ class ModelJudge:
         """Takes the book's reference. Blocks of other edges cannot be compared and go; cohorts keep what both layouts name."""
         old = self.reference.layout.sections
         self.reference = self.book.get(self.model_id)
+        self.live = self._live()
         self.evaluator = self._evaluator()
         self.lives.use(self.evaluator)
         self.sequential.use(self.evaluator)
@@ -276,10 +282,17 @@ class ModelJudge:
         firings: dict[tuple[Where, str, str | None], Firing] = {}
         alpha = self.alpha
         for level, block, where in closing:
+            spans = self.cells[where]
+            if level == 0:
+                pane = spans.blocks[0][block]
+                if where.version is None and where.stage == "live":
+                    self.live.take(where.segment, pane)
+                for fact in self.evaluator.facts(pane.slots, pane.values, pane.rows):
+                    firing = Firing(where, fact, when - self.pane_s, when, (0, 1, block))
+                    firings[firing.key] = firing
             base = self.evaluator.baseline(where.segment)
             if base is None:
                 continue
-            spans = self.cells[where]
             for count, members in spans.looks(level, block, self.rules.minimum_rows):
                 start = (block - count + 1 << level) * self.pane_s
                 for finding in self.evaluator.findings(spans.dense(members), base, alpha):
@@ -297,6 +310,9 @@ class ModelJudge:
             self.lives.handle(firings.values(), end)
         if self.lives.incidents:
             self.lives.quieten(end, {where for _, _, where in closing})
+        if self.live.settle():
+            self.evaluator.forget_baselines()
+            self.lives.use(self.evaluator)
 
     # -- rows ------------------------------------------------------------------------------------------------------------------
 

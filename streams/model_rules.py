@@ -1,17 +1,21 @@
-"""Tests of the model layer beside the score's distribution: its mean, collapsed answers, latency."""
+"""Tests of the model layer beside the score's distribution: its mean, shares of answers, collapse, entropy, latency."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 
-from detectors.shares import binomial_log_tail, normal_log_p
+import numpy as np
+
+from detectors.entropy import Spread, spread_from_sums
+from detectors.shares import binomial_log_tail, lower_limit, normal_log_p, upper_limit
 from leadline.config import Limits, Rules
 from streams.baseline import Baseline
 from streams.finding import Finding, found
 from streams.layout import Vector
-from streams.log_bins import LATENCY_MS
+from streams.log_bins import LATENCY_MS, slower_than
 from streams.references import Reference
+from streams.share_rule import LIMIT_ALPHA, share_findings
 
 
 class ModelRules:
@@ -21,7 +25,9 @@ class ModelRules:
         self.reference, self.rules, self.layout = reference, rules, reference.layout
         self.latency_slo_ms = latency_slo_ms
         self.slow = LATENCY_MS.middles() > (latency_slo_ms if latency_slo_ms is not None else math.inf)
-        self.tests = 3
+        self.classes = [*reference.classes, "(unknown class)"]
+        self.most_nats = math.log(max(len(reference.classes), 2))
+        self.tests = 5 + (len(self.classes) if reference.task == "multiclass" else 0)
 
     def findings(self, vector: Vector, base: Baseline, alpha: float, rows: float) -> Iterator[Finding]:
         """Signals of the span's rows."""
@@ -64,11 +70,88 @@ class ModelRules:
                         log_p,
                         top / rows,
                     )
+        yield from self._answers(vector, base, rows, log_alpha)
+        yield from self._entropy(vector, base, log_alpha)
+        yield from self._latency(vector, base, log_alpha)
+
+    def _answers(self, vector: Vector, base: Baseline, rows: float, log_alpha: float) -> Iterator[Finding]:
+        """Shares of what was answered."""
+        rules, layout = self.rules, self.layout
+        if "predicted_positive_rate" in base.limits:
+            yield from share_findings(
+                "predicted_positive_rate",
+                "prediction",
+                "model",
+                layout.one(vector, "predicted_positive"),
+                rows,
+                base.limits["predicted_positive_rate"],
+                rules.predicted_positive_rate,
+                log_alpha,
+                two_sided=True,
+            )
+        if "predicted" not in layout.slots:
+            return
+        live, known = np.maximum(layout.part(vector, "predicted"), 0.0), layout.part(base.vector, "predicted")
+        n, m = float(live.sum()), float(known.sum())
+        if n < rules.minimum_rows or m == 0:
+            return
+        for at in np.flatnonzero(np.abs(live / n - known / m) >= rules.predicted_share.warn).tolist():
+            limits = (
+                known[at] / m,
+                float(lower_limit(known[at], m, LIMIT_ALPHA)),
+                float(upper_limit(known[at], m, LIMIT_ALPHA)),
+            )
+            yield from share_findings(
+                "predicted_share",
+                self.classes[at],
+                "model",
+                float(live[at]),
+                n,
+                limits,
+                rules.predicted_share,
+                log_alpha,
+                two_sided=True,
+            )
+
+    def _entropy(self, vector: Vector, base: Baseline, log_alpha: float) -> Iterator[Finding]:
+        """The spread of the answers' entropy, with an error that needs no fourth powers: entropy is bounded."""
+        live, known = self._spread(vector), self._spread(base.vector)
+        if live is None or known is None:
+            return
+        growth = float(live.value / known.value) - 1.0 if known.value > 0 else 0.0
+        if growth >= self.rules.entropy_spread.warn:
+            error = float(np.hypot(live.se, known.se))
+            log_p = float(normal_log_p((live.value - known.value) / error, "upper")) if error > 0 else -math.inf
+            if log_p <= log_alpha:
+                yield found(
+                    "entropy_spread",
+                    "score",
+                    "model",
+                    float(live.value),
+                    float(known.value),
+                    float(live.n),
+                    self.rules.entropy_spread,
+                    3 * error / float(known.value),
+                    log_p,
+                    growth,
+                )
+
+    def _spread(self, vector: Vector) -> Spread | None:
+        n = self.layout.one(vector, "entropy_rows")
+        if n < self.rules.minimum_rows:
+            return None
+        total, squares = self.layout.one(vector, "entropy_sum"), self.layout.one(vector, "entropy_squares")
+        return spread_from_sums(n, total, squares, self.most_nats)
+
+    def _latency(self, vector: Vector, base: Baseline, log_alpha: float) -> Iterator[Finding]:
+        rules = self.rules
+        counted = self.layout.part(vector, "latency")
+        timed = float(counted.sum())
+        if timed < rules.minimum_rows:
+            return
         if self.latency_slo_ms is not None:
-            counted = self.layout.part(vector, "latency")
             slow = float(counted[self.slow].sum())
-            timed = float(counted.sum())
-            if timed >= rules.minimum_rows and slow > 0.01 * timed:
+            if slow > 0.01 * timed:
                 log_p = float(binomial_log_tail(slow, timed, 0.01))
                 if log_p <= log_alpha:
                     yield found(
@@ -83,3 +166,16 @@ class ModelRules:
                         log_p,
                         slow / timed,
                     )
+        elif rules.latency_shift is not None and "latency_shift" in base.limits:
+            known = self.layout.part(base.vector, "latency")
+            slow = float(counted[slower_than(known, 0.99) :].sum())
+            yield from share_findings(
+                "latency_shift",
+                "latency_ms",
+                "model",
+                slow,
+                timed,
+                base.limits["latency_shift"],
+                rules.latency_shift,
+                log_alpha,
+            )

@@ -87,8 +87,11 @@ class Observer:
         for digest in seen.digests:
             if digest.model_id:
                 effects.sends.append(Send(topics.digests, digest.model_id.encode(), encode(digest)))
-        clock = encode(self._clock(now))
-        effects.sends += [Send(topics.digests, b"", clock, partition) for partition in range(self.digest_partitions)]
+        if self.watermark.settled:  # one stamp alone must not close every judge's windows
+            clock = encode(self._clock(now))
+            effects.sends += [
+                Send(topics.digests, b"", clock, partition) for partition in range(self.digest_partitions)
+            ]
         topic = topics.predictions if source == "predictions" else topics.labels
         for fault in seen.faults:
             effects.sends.append(
@@ -151,7 +154,7 @@ class Observer:
             self._decoded.pop(source, None)
         if found:
             self.rows.take_found(found)
-        batch = Batch(self.book, faults=[*predictions.faults, *labels.faults])
+        batch = Batch(self.book, self.combinations, [*predictions.faults, *labels.faults])
         places = order.places(predictions.records, labels.records) if order is not None else None
         stamps = np.array(predictions.times + labels.times)
         if places is None:
@@ -172,15 +175,10 @@ class Observer:
         for fault in batch.faults:
             self.rejected[fault.reason] = self.rejected.get(fault.reason, 0) + 1
         seen = Observation([], batch.faults, batch.duplicates)
-        for model_id in sorted(batch.gathers):
-            digests = list(
-                batch.gathers[model_id].digests(
-                    self.combinations, self.partition, self.sequence + 1, self.watermark.time, now
-                )
-            )
-            self.sequence += len(digests)
-            seen.digests += digests
-        seen.drops = self.rows.expire(self.watermark.time)
+        seen.digests = list(batch.digests(self.partition, self.sequence + 1, self.watermark.time, now))
+        self.sequence += len(seen.digests)
+        if self.watermark.settled:
+            seen.drops = self.rows.expire(self.watermark.time)
         # After the batch, never before it: `needed` has said which rows the cache holds, and they must still be there.
         self.rows.evict()
         return seen

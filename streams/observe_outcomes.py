@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,11 @@ import numpy.typing as npt
 
 from leadline.events import ClassValue, Label
 from streams.decode import Decoded, Fault
-from streams.gather import Gather
-from streams.joining import Arrivals, Block, Joiner, Outcomes
+from streams.joining import Arrivals, Block, Floats, Joiner, Outcomes
 from streams.observation import Batch
 from streams.partition_state import PartitionState
 from streams.reference_files import read_labels
+from streams.references import Reference
 from streams.rows import class_scores, headers
 from streams.samples import sample_losses
 from streams.tally_outcomes import JoinedRows, tally_business, tally_delays, tally_outcomes
@@ -97,13 +98,28 @@ class OutcomeSide:
         self.joiner.take(waiting, outcomes)
         self._outcomes(outcomes, batch)
 
-    def _read_labels(self, combinations: npt.NDArray[Any], labels: Sequence[ClassValue]) -> npt.NDArray[np.float64]:
+    def _read_labels(self, combinations: npt.NDArray[Any], labels: Sequence[ClassValue]) -> Floats:
         numbers = np.full(len(labels), np.nan)
-        for model_id, at in self._by_model(combinations):
-            positive = self.state.config.model_for(model_id).positive_label
+        for reference, positive, at in self._together(combinations, labelled=True):
             given = labels if at is None else [labels[position] for position in at.tolist()]
-            numbers[slice(None) if at is None else at] = read_labels(self.state.book.get(model_id), given, positive)
+            numbers[slice(None) if at is None else at] = read_labels(reference, given, positive)
         return numbers
+
+    def _together(
+        self, combinations: npt.NDArray[Any], *, labelled: bool = False
+    ) -> Iterator[tuple[Reference, ClassValue | None, npt.NDArray[np.int64] | None]]:
+        """Rows whose models share a reference (and, where labels are read, the positive label): their positions, None for all."""
+        known = self.state.combinations
+        models = known.model_of[combinations]
+        first = int(models[0])
+        distinct = [first] if (models == first).all() else np.unique(models).tolist()
+        found: dict[tuple[int, str], tuple[Reference, ClassValue | None, list[int]]] = {}
+        for model in distinct:
+            reference = self.state.book.get(known.models[model])
+            positive = self.state.config.model_for(known.models[model]).positive_label if labelled else None
+            found.setdefault((id(reference), repr(positive)), (reference, positive, []))[2].append(model)
+        for reference, positive, members in found.values():
+            yield reference, positive, None if len(found) == 1 else np.flatnonzero(np.isin(models, members))
 
     def _business_of(self, combination: int) -> Sequence[str]:
         known = self.state.combinations
@@ -118,46 +134,41 @@ class OutcomeSide:
                 self.state.count(name, sign)
         if outcomes.events:
             self._count_events(outcomes, batch)
-        for row, seen, definition in outcomes.definitions:
-            known = self.state.combinations
-            model_id = known.models[known.model_of[int(headers([row])["combination"][0])]]
-            batch.gather(model_id).count_definition(int(seen // self.state.pane_s), definition)
+        if outcomes.definitions:
+            self._count_definitions(outcomes, batch)
         for block in outcomes.blocks:
             self.state.count("joined", int(np.count_nonzero(~np.isnan(block.delays))))
-            for model, at in self._by_model(block.head["combination"]):
-                gather = batch.gather(model)
-                self._outcomes_of(gather, block if at is None else _part(block, at))
+            for reference, _, at in self._together(block.head["combination"]):
+                self._outcomes_of(reference, block if at is None else _part(block, at), batch)
 
-    def _by_model(self, combinations: npt.NDArray[Any]) -> Iterator[tuple[str, npt.NDArray[np.int64] | None]]:
-        """Each model with the positions of its rows, None for all of them."""
+    def _count_definitions(self, outcomes: Outcomes, batch: Batch) -> None:
         known = self.state.combinations
-        models = known.model_of[combinations]
-        if (models == models[0]).all():
-            yield known.models[models[0]], None
-            return
-        for model in np.unique(models).tolist():
-            yield known.models[model], np.flatnonzero(models == model)
+        models = known.model_of[headers([row for row, _, _ in outcomes.definitions])["combination"]]
+        panes = self.state.panes(np.array([seen for _, seen, _ in outcomes.definitions]))
+        for model, pane, (_, _, name) in zip(models.tolist(), panes.tolist(), outcomes.definitions, strict=True):
+            counted = batch.apart(known.models[model]).definitions
+            counted[pane, name] = counted.get((pane, name), 0) + 1
 
     def _count_events(self, outcomes: Outcomes, batch: Batch) -> None:
-        head = headers([row for _, row, _, _ in outcomes.events])
+        every = headers([row for _, row, _, _ in outcomes.events])
         names = np.array([name for name, _, _, _ in outcomes.events])
         signs = np.array([sign for _, _, _, sign in outcomes.events], dtype=np.int64)
         seen = np.array([when for _, _, when, _ in outcomes.events], dtype=np.float64)
         panes = self.state.panes(seen)
-        models = self.state.combinations.model_of[head["combination"]]
-        for model in np.unique(models).tolist():
-            of_model = models == model
-            gather = batch.gather(self.state.combinations.models[model])
-            for name in np.unique(names[of_model]).tolist():
-                at = np.flatnonzero(of_model & (names == name))
-                times = head["time"][at].astype(np.float64)
-                rows = gather.add_rows(head["combination"][at].astype(np.int64), panes[at], times)
-                gather.tally.one(name, rows, signs[at].astype(np.float64))
+        for name in np.unique(names).tolist():
+            at = np.flatnonzero(names == name)
+            head = every[at]
+            for reference, _, some in self._together(head["combination"]):
+                part, where = (head, at) if some is None else (head[some], at[some])
+                gather = batch.gather(reference)
+                times, combinations = part["time"].astype(np.float64), part["combination"].astype(np.int64)
+                rows = gather.add_rows(combinations, panes[where], times)
+                gather.tally.one(name, rows, signs[where].astype(np.float64))
                 if name == "late":
-                    gather.add_cohorts(times, seen[at], 2, signs[at])
+                    batch.add_cohorts(combinations, times, seen[where], 2, signs[where])
 
-    def _outcomes_of(self, gather: Gather, block: Block) -> None:
-        reference = gather.reference
+    def _outcomes_of(self, reference: Reference, block: Block, batch: Batch) -> None:
+        gather = batch.gather(reference)
         head, delays, sign = block.head, block.delays, float(block.sign)
         times = head["time"].astype(np.float64)
         combinations = head["combination"].astype(np.int64)
@@ -180,11 +191,11 @@ class OutcomeSide:
         fresh = np.flatnonzero(~np.isnan(delays))
         if len(fresh):
             gather.tally.one("joined", rows[fresh])
-            gather.add_cohorts(times[fresh], block.visible[fresh], 1)
+            batch.add_cohorts(combinations[fresh], times[fresh], block.visible[fresh], 1)
             sample_losses(
-                gather,
-                self.state.sampler(reference, gather.model_id, "loss"),
-                self.state.combinations,
+                batch,
+                reference,
+                partial(self.state.sampler, reference),
                 np.column_stack([times[fresh], score[fresh]]),
                 predicted[fresh],
                 block.labels[fresh],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -10,13 +11,14 @@ import numpy.typing as npt
 
 from leadline.events import LearningRow, Prediction
 from streams.decode import LARGEST_INTEGER, Decoded, Fault, too_large_integers
-from streams.gather import Gather
+from streams.gather import Apart
 from streams.joining import Arrivals
 from streams.measure import Columns, measure
 from streams.observation import Batch
 from streams.observe_outcomes import OutcomeSide
 from streams.optional_fields import count_schema, tally_optional
 from streams.partition_state import PartitionState
+from streams.references import Reference
 from streams.rows import EARLY, WaitingLabel, pack_predictions, unpack_waiting
 from streams.samples import sample_predictions
 from streams.stage import Record
@@ -55,35 +57,52 @@ class PredictionSide:
         """Takes them in; returns the positions of those that are no duplicates, by request id."""
         known = self.state.rows.rows
         ids = decoded.columns["request_id"]
-        plain = dict(zip(ids, range(len(ids)), strict=True))
-        models = set(decoded.columns["model_id"])
-        if len(plain) == len(ids) and len(models) == 1 and known.keys().isdisjoint(ids):
-            model_id = models.pop()
-            self.state.book.get(model_id, decoded.columns["score"][0])
-            self.state.count("predictions", len(ids))
-            self._of_model(model_id, None, decoded, visible, batch.gather(model_id), batch)
-            return plain
-        taken: dict[str, int] = {}
-        by_model: dict[str, list[int]] = {}
+        models = decoded.columns["model_id"]
+        taken = dict(zip(ids, range(len(ids)), strict=True))
         duplicates: list[int] = []
-        for at, (name, model_id) in enumerate(zip(ids, decoded.columns["model_id"], strict=True)):
-            row = known.get(name)
-            if name in taken or (row is not None and row[0] != EARLY):
-                duplicates.append(at)
-                continue
-            taken[name] = at
-            model = by_model.get(model_id)
-            if model is None:
-                # Fixes the task of a model without a reference.
-                self.state.book.get(model_id, decoded.columns["score"][at])
-                model = by_model[model_id] = []
-            model.append(at)
+        positions: list[int] | None = None
+        if len(taken) < len(ids) or not known.keys().isdisjoint(ids):
+            taken.clear()
+            for at, name in enumerate(ids):
+                row = known.get(name)
+                if name in taken or (row is not None and row[0] != EARLY):
+                    duplicates.append(at)
+                else:
+                    taken[name] = at
+            positions = list(taken.values())
         self.state.count("predictions", len(taken))
-        for model_id, positions in by_model.items():
-            self._of_model(model_id, positions, decoded, visible, batch.gather(model_id), batch)
+        for reference, threshold, some in self._by_reference(models, decoded.columns["score"], positions):
+            self._of_reference(reference, threshold, some, decoded, visible, batch)
         if duplicates:
             self._duplicates(duplicates, decoded, visible, batch)
         return taken
+
+    def _by_reference(
+        self, models: Sequence[str], scores: Sequence[Any], positions: Sequence[int] | None
+    ) -> Iterator[tuple[Reference, float, Sequence[int] | None]]:
+        """Rows that are measured together: a reference, a threshold, and their positions (None: all, and no row is known)."""
+        if positions is None:
+            positions = range(len(models))
+            first = dict(zip(reversed(models), reversed(positions), strict=True))
+            every = True
+        else:
+            first = dict(zip([models[at] for at in reversed(positions)], reversed(positions), strict=True))
+            every = False
+        together: dict[tuple[int, float], int] = {}
+        references: list[Reference] = []
+        group: dict[str, int] = {}
+        for model_id in sorted(first, key=first.__getitem__):
+            # The first score fixes the task of a model without a reference.
+            reference = self.state.book.get(model_id, scores[first[model_id]])
+            threshold = self.state.config.model_for(model_id).threshold
+            group[model_id] = together.setdefault((id(reference), threshold), len(together))
+            if group[model_id] == len(references):
+                references.append(reference)
+        for number, (_, threshold) in enumerate(together):
+            if len(together) > 1:
+                yield references[number], threshold, [at for at in positions if group[models[at]] == number]
+            else:
+                yield references[number], threshold, None if every else positions
 
     def _duplicates(
         self,
@@ -95,7 +114,7 @@ class PredictionSide:
         self.state.count("duplicate_predictions", len(positions))
         for at in positions:
             event = decoded.events[at]
-            gather = batch.gather(event.model_id)
+            gather = batch.gather(self.state.book.get(event.model_id))
             number = self.state.combinations.number(event.model_id, event.model_version, event.stage, event.segments)
             rows = gather.add_rows(
                 np.array([number]), self.state.panes(visible[at : at + 1]), np.array([decoded.times[at]])
@@ -103,24 +122,22 @@ class PredictionSide:
             gather.tally.one("duplicate", rows)
             batch.duplicates.append(decoded.records[at])
 
-    def _of_model(
+    def _of_reference(
         self,
-        model_id: str,
-        positions: list[int] | None,
+        reference: Reference,
+        threshold: float,
+        positions: Sequence[int] | None,
         decoded: Decoded[Prediction],
         visible: npt.NDArray[np.float64],
-        gather: Gather,
         batch: Batch,
     ) -> None:
         """`positions` None: all of them, and no row of theirs is known."""
-        model = self.state.config.model_for(model_id)
-        reference = gather.reference
         given = _Given(decoded, positions)
         events, records = given.all(decoded.events), given.all(decoded.records)
         features = given.column("features")
         if None in features:
             features = [row or _NONE for row in features]
-        columns = measure(reference, given.column("score"), given.column("prediction"), features, model.threshold)
+        columns = measure(reference, given.column("score"), given.column("prediction"), features, threshold)
         faults = self._too_large(columns, records)
         if faults:
             batch.faults += faults.values()
@@ -128,38 +145,34 @@ class PredictionSide:
             places = range(len(decoded.events)) if positions is None else positions
             positions = [position for at, position in enumerate(places) if at not in faults]
             if positions:
-                self._of_model(model_id, positions, decoded, visible, gather, batch)
+                self._of_reference(reference, threshold, positions, decoded, visible, batch)
             return
+        gather = batch.gather(reference)
+        models = given.column("model_id")
         times = np.array(given.all(decoded.times))
         shown = visible if positions is None else visible[positions]
         panes = self.state.panes(shown)
         combinations = self.state.combinations.numbers(
-            model_id, given.column("model_version"), given.column("stage"), given.column("segments")
+            models, given.column("model_version"), given.column("stage"), given.column("segments")
         )
         rows = gather.add_rows(combinations, panes, times)
-        gather.add_cohorts(times, shown, 0)
+        batch.add_cohorts(combinations, times, shown, 0)
         tally_predictions(gather.tally, columns, rows)
         if columns.unexplained is not None:
             tally_joint(gather.tally, rows, columns.unexplained)
         tally_optional(gather.tally, rows, events)
-        count_schema(gather.schema_seen, events)
         ids = given.column("request_id")
         fields = [name.encode() for name in ids]
-        sample_predictions(
-            gather,
-            (
-                self.state.sampler(reference, model_id, "score"),
-                self.state.sampler(reference, model_id, "features"),
-            ),
-            self.state.combinations,
-            fields,
-            columns,
-            times,
-            panes,
-            combinations,
-        )
-        if self.state.book.is_learning(model_id):
-            self._learn(gather, events, times, panes)
+        samplers = partial(self.state.sampler, reference)
+        sample_predictions(batch, reference, samplers, fields, columns, times, panes, combinations)
+        prints, runtimes = given.column("pipeline_fingerprint"), given.column("runtime")
+        if prints.count(None) < len(prints) or runtimes.count(None) < len(runtimes):
+            for model_id, at in _split(models, range(len(models))):
+                count_schema(batch.apart(model_id).schema_seen, [events[place] for place in at])
+        learning = {model_id for model_id in dict.fromkeys(models) if self.state.book.is_learning(model_id)}
+        if learning:
+            for model_id, at in _split(models, [at for at, name in enumerate(models) if name in learning]):
+                self._learn(model_id, batch.apart(model_id), events, times, panes, at)
         packed = pack_predictions(
             times,
             columns.score,
@@ -219,18 +232,25 @@ class PredictionSide:
         return {position: fault for position, fault in zip(at, checked, strict=True) if fault is not None}
 
     def _learn(
-        self, gather: Gather, events: Sequence[Prediction], times: npt.NDArray[np.float64], panes: npt.NDArray[np.int64]
+        self,
+        model_id: str,
+        apart: Apart,
+        events: Sequence[Prediction],
+        times: npt.NDArray[np.float64],
+        panes: npt.NDArray[np.int64],
+        at: Sequence[int],
     ) -> None:
         """Sends whole rows of a model without a reference, as many as its baseline needs."""
-        model_id = gather.model_id
-        left = self.state.config.model_for(model_id).learn_rows - self.state.learned_rows.get(model_id, 0)
-        for event, time, pane in list(zip(events, times.tolist(), panes.tolist(), strict=True))[: max(left, 0)]:
-            gather.learning.append(
+        learned = self.state.learned_rows.get(model_id, 0)
+        left = self.state.config.model_for(model_id).learn_rows - learned
+        for place in at[: max(left, 0)]:
+            event, time = events[place], float(times[place])
+            apart.learning.append(
                 LearningRow(
-                    pane,
+                    int(panes[place]),
                     int(time // 86_400),
                     time,
-                    self.state.learned_rows.get(model_id, 0),
+                    learned,
                     event.model_version,
                     event.stage or "live",
                     [f"{name}={value}" for name, value in (event.segments or {}).items()],
@@ -239,4 +259,13 @@ class PredictionSide:
                     event.prediction,
                 )
             )
-            self.state.learned_rows[model_id] = self.state.learned_rows.get(model_id, 0) + 1
+            learned += 1
+            self.state.learned_rows[model_id] = learned
+
+
+def _split(models: Sequence[str], positions: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
+    """Positions by model, each model's in order."""
+    by_model: dict[str, list[int]] = {}
+    for at in positions:
+        by_model.setdefault(models[at], []).append(at)
+    yield from by_model.items()

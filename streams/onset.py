@@ -13,6 +13,11 @@ from streams.finding import Finding
 from streams.layout import Vector
 from streams.spans import Block, Spans
 
+OF_BINS = frozenset(
+    {"psi", "js_divergence", "ks", "l_infinity", "mean_shift", "refitted_scaler"}
+    | {"null_rate", "invalid_rate", "new_category_rate", "adwin"}
+)
+
 
 class Since(NamedTuple):
     """Panes: the most likely first one, and the interval that fits nearly as well (first pane of each end)."""
@@ -76,10 +81,7 @@ def _counts(evaluator: Evaluator, finding: Finding, vector: Vector) -> npt.NDArr
             counted = [right, float(matrix.sum()) - right]
         else:
             return None
-    elif (
-        finding.signal in ("psi", "mean_shift", "null_rate", "invalid_rate", "new_category_rate", "adwin")
-        and finding.subject in evaluator.subjects.names
-    ):
+    elif finding.signal in OF_BINS and finding.subject in evaluator.subjects.names:
         at = evaluator.subjects.names.index(finding.subject)
         feature = evaluator.subjects.all[at]
         counted = np.bincount(feature.groups, weights=layout.part(vector, evaluator.subjects.sections[at]))
@@ -90,7 +92,25 @@ def _counts(evaluator: Evaluator, finding: Finding, vector: Vector) -> npt.NDArr
     elif finding.signal in ("out_of_distribution_rate", "extra_feature_rate"):
         hits = layout.one(vector, "out_of_distribution" if finding.signal.startswith("out") else "extra")
         counted = [hits, layout.one(vector, "rows") - hits]
+    elif finding.signal in ("layer_nan", "layer_inf"):
+        hits = layout.one(vector, _section_of(finding))
+        counted = [hits, layout.one(vector, "rows") - hits]
+    elif finding.signal == "predicted_positive_rate":
+        hits = layout.one(vector, "predicted_positive")
+        counted = [hits, layout.one(vector, "rows") - hits]
+    elif finding.signal == "predicted_share":
+        counted = layout.part(vector, "predicted")
+    elif finding.signal in ("latency_over_slo", "latency_shift"):
+        counted = layout.part(vector, "latency")
+    elif finding.signal in ("pipeline_fingerprint", "runtime_version"):
+        counted = layout.part(vector, "pipeline" if finding.signal == "pipeline_fingerprint" else "runtime")
     else:
         return None
     whole: npt.NDArray[np.int64] = np.rint(np.maximum(np.asarray(counted), 0)).astype(np.int64)
     return whole
+
+
+def _section_of(finding: Finding) -> str:
+    """The section of NaN or infinities that a finding counted."""
+    kind = finding.signal.removeprefix("layer_")
+    return f"probe_{kind}" if finding.subject is None else f"{kind}:{finding.subject.removeprefix('layer.')}"

@@ -16,7 +16,7 @@ from streams.request_rows import RequestRows
 from streams.sampling import Sampler
 from streams.stored_state import require_same
 from streams.value_streams import Kind, stream_rate
-from streams.watermark import Watermark
+from streams.watermark import SUPPORT, Watermark
 
 COMBINATIONS_TABLE = "combinations"
 
@@ -35,6 +35,7 @@ class Checkpoint(msgspec.Struct):
     counts: dict[str, int] = {}
     rejected: dict[str, int] = {}
     settings: dict[str, float] = {}
+    agreed: int = SUPPORT  # of state from before it was counted
 
 
 class PartitionState:
@@ -59,7 +60,8 @@ class PartitionState:
             "join.late_retention": join.kept_past_window,
         }
         require_same(f"observer of partition {partition}", stored.settings, self.settings)
-        self.watermark = Watermark(join.max_jump, stored.watermark, stored.ahead, stored.lowest_ahead)
+        stored.agreed = stored.agreed if checkpoint else 0
+        self.watermark = Watermark(join.max_jump, stored.watermark, stored.ahead, stored.lowest_ahead, stored.agreed)
         self.sequence = stored.sequence
         self.counts: dict[str, int] = stored.counts
         self.rejected: dict[str, int] = stored.rejected
@@ -97,6 +99,7 @@ class PartitionState:
                 self.counts,
                 self.rejected,
                 self.settings,
+                self.watermark.agreed,
             )
         )
 

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 from leadline.config import Limits, Rules
 from streams.evaluate import Evaluator
+from streams.fact_rules import FACTS
 from streams.incidents import LAYERS, NOT_OF_SPANS, EvidenceRow, Incident, Where
 from streams.spans import BLOCKS, Spans
 
 QUIET_RULES = 0.6  # an incident is quiet when its effect is below this share of the warning limit
 QUIET_ALPHA = 0.05
+FACT_ROWS = 1000  # clean rows that end what one row suffices to show: one in a few hundred is the usual rate
 
 
 def scaled(rules: Rules, factor: float) -> Rules:
@@ -77,10 +79,11 @@ class Recovery:
 
     def _clean_row(self, incident: Incident, row: EvidenceRow, end: int) -> int | None:
         spans, base = self.cells.get(row.where), self.evaluator.baseline(row.where.segment)
-        if spans is None or base is None:
+        fact = row.finding.signal in FACTS
+        if spans is None or (base is None and not fact):
             return end
         # As many rows as showed it first, at odds that the budget demands: enough to see by an easier test whether it is still there.
-        wanted = max(row.first_n, self.rules.minimum_rows)
+        wanted = max(row.first_n, FACT_ROWS if fact else self.rules.minimum_rows)
         outcome = row.finding.layer == "outcome"
         recent = spans.recent(end, 0 if outcome else wanted, wanted if outcome else 0)
         if recent is None:
@@ -88,5 +91,7 @@ class Recovery:
         vector, start = recent
         # As the rules do: a span of length L is looked at every L/8.
         incident.next_check = max(incident.next_check, end + (end - start) // BLOCKS)
+        if base is None or fact:
+            return None if self.quiet.has_fact(vector, row.finding) else start
         still = self.quiet.first(vector, base, QUIET_ALPHA, row.finding)
         return start if still is None else None

@@ -18,6 +18,7 @@ class ReferenceBook:
         self.config = config
         self._known: dict[str, Reference] = dict(given or {})
         self._bare: dict[str, Reference] = {}
+        self._layouts: dict[tuple[Task, *tuple[tuple[str, ...], ...]], Reference] = {}
         shared = config.models.get("*")
         self._shared = self._read("*", shared.reference) if shared and shared.reference else None
         for model_id, model in config.models.items():
@@ -60,9 +61,17 @@ class ReferenceBook:
         if model_id not in self._bare:
             model = self.config.model_for(model_id)
             classes = sorted(first_score) if isinstance(first_score, Mapping) else ()
-            self._bare[model_id] = bare(
-                self.task(model_id, first_score), model.business, classes, model.probes, model.resources
+            layout = (
+                self.task(model_id, first_score),
+                tuple(model.business),
+                tuple(classes),
+                tuple(model.probes),
+                tuple(model.resources),
             )
+            # Shared, so that such models are worked on together.
+            if layout not in self._layouts:
+                self._layouts[layout] = bare(*layout)
+            self._bare[model_id] = self._layouts[layout]
         return self._bare[model_id]
 
     def learn(self, model_id: str, reference: Reference) -> None:

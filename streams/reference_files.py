@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -76,8 +77,7 @@ def read_reference(
             f"{path} does not exist; give the JSON of `leadline reference build`, or CSV or Parquet of training rows"
         )
     if ".json" in path.suffixes:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        return load_reference(data, str(path)).keeping(probes, resources)
+        return load_reference(_unpacked(path), str(path)).keeping(probes, resources)
     columns = read_table(path)
     return build_reference(
         columns,
@@ -100,17 +100,22 @@ def read_table(path: Path) -> dict[str, list[Any]]:
             raise BadReference(
                 f"{path} is Parquet: install it with `pip install 'leadline[parquet]'`, or give CSV"
             ) from None
-        table: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
+        try:
+            table: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
+        except (OSError, ValueError) as error:
+            raise BadReference(f"{path} cannot be read: {error}") from None
         return table
-    raw = path.read_bytes()
     try:
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = _unpacked(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise BadReference(f"{path} is no CSV in UTF-8: {error}") from None
     rows = csv.reader(io.StringIO(text, newline=""))
     header = next(rows, None)
     if not header:
         raise BadReference(f"{path} is empty; it needs a header line and one line a row")
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise BadReference(f"{path} names the column {twice!r} twice; which of the two is meant?")
     body = [row for row in rows if row]
     short = next((number for number, row in enumerate(body, 2) if len(row) != len(header)), None)
     if short is not None:
@@ -119,6 +124,14 @@ def read_table(path: Path) -> dict[str, list[Any]]:
         )
     cells = list(zip(*body, strict=True)) if body else [()] * len(header)
     return {name: _typed(column) for name, column in zip(header, cells, strict=True)}
+
+
+def _unpacked(path: Path) -> bytes:
+    try:
+        raw = path.read_bytes()
+        return gzip.decompress(raw) if path.suffix == ".gz" else raw
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadReference(f"{path} cannot be read: {error}") from None
 
 
 def _typed(column: Sequence[str]) -> list[Any]:

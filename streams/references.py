@@ -22,6 +22,7 @@ from streams.layout import Layout, Task, Vector
 
 COARSE_BINS = 10
 FINE_BINS = 100
+FAR_Z = 3.0  # a value further out, in deviations of the reference, is out of distribution
 TOP_CATEGORIES = 50
 REFERENCE_VERSION = 2
 
@@ -59,6 +60,20 @@ class Feature:
         return self.bins.assign(numbers, missing), numbers
 
     @cached_property
+    def far_codes(self) -> npt.NDArray[np.int64] | None:
+        """Codes of values beyond three deviations; None of a category, and where the edges do not tell."""
+        if not isinstance(self.bins, NumericBins):
+            return None
+        edges = np.asarray(self.bins.edges)
+        low = int(np.searchsorted(edges, self.center - FAR_Z * self.scale, side="left"))
+        high = int(np.searchsorted(edges, self.center + FAR_Z * self.scale, side="right"))
+        if low >= len(edges) or high >= len(edges):
+            return None
+        told = np.isclose(edges[low], self.center - FAR_Z * self.scale, rtol=1e-9, atol=1e-9 * self.scale)
+        told &= np.isclose(edges[high], self.center + FAR_Z * self.scale, rtol=1e-9, atol=1e-9 * self.scale)
+        return np.concatenate([np.arange(low + 1), np.arange(high + 1, self.bins.ordered)]) if told else None
+
+    @cached_property
     def group_labels(self) -> tuple[str, ...]:
         """A name for each coarse group, for people."""
         if isinstance(self.bins, CategoryBins):
@@ -78,13 +93,16 @@ def numeric_feature(name: str, values: npt.NDArray[np.float64]) -> Feature:
         raise BadReference(f"column {name!r} holds no finite number; leave it out of the reference, or give its values")
     coarse = NumericBins.from_reference(finite, COARSE_BINS)
     fine = NumericBins.fine(finite, FINE_BINS)
-    edges = sorted(set(coarse.edges) | set(fine.edges))
+    center, scale = float(finite.mean()), float(finite.std()) or 1.0
+    # Edges where a value begins to be out of distribution: a stored row's codes then say whether it was.
+    far = {center - FAR_Z * scale, float(np.nextafter(center + FAR_Z * scale, np.inf))}
+    edges = sorted(set(coarse.edges) | set(fine.edges) | {edge for edge in far if np.isfinite(edge)})
     return numeric_from_edges(
         name,
         edges,
         coarse.edges,
-        center=float(finite.mean()),
-        scale=float(finite.std()) or 1.0,
+        center=center,
+        scale=scale,
         low=float(np.quantile(finite, 0.001)),
         high=float(np.quantile(finite, 0.999)),
     )

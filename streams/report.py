@@ -76,13 +76,13 @@ def figure_rows(judge: ModelJudge) -> Iterator[dict[str, Any]]:
         for where, known in days.items():
             # One serving version alone is the same as all: its rows are written beside them.
             versions = [where.version] if only is None or where.version is not None else [None, only]
-            baseline = judge.reference.cell(where.segment)
+            baseline = judge.live.vector(where.segment)
             windows: list[tuple[float | None, float | None, np.ndarray]] = [(None, None, cohorts.total(where))]
             windows += [(float(day * DAY_S), float((day + 1) * DAY_S), cohorts.day(where, day)) for day in known]
             for start, end, vector in windows:
                 rows = [
                     figure
-                    for figure in figures(judge.reference, vector, baseline)
+                    for figure in figures(judge.reference, vector, baseline, judge.evaluator.latency_slo_ms)
                     if axis == "cohort" or (figure.layer == "outcome" and figure.signal != "label_coverage")
                 ]
                 for version in versions:

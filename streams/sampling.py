@@ -20,6 +20,18 @@ def row_hashes(keys: Sequence[bytes]) -> Indices:
     return np.fromiter(map(zlib.crc32, keys), np.int64, len(keys))
 
 
+def mixed_hashes(keys: npt.NDArray[np.float64]) -> Indices:
+    """A hash in [0, 2**32) of each row of keys [n, k], for rows without an id: the finalizer of SplitMix64 over the bits of every key."""
+    mixed = np.zeros(len(keys), dtype=np.uint64)
+    for column in np.ascontiguousarray(keys.T).view(np.uint64):
+        mixed ^= column
+        mixed += np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+    return (mixed >> np.uint64(32)).astype(np.int64)
+
+
 class Sampler:
     """Keeps about `per_pane` rows of every pane: the share comes from the rows that the pane before had."""
 
@@ -47,8 +59,15 @@ class Sampler:
         return self.per_pane, self.pane, self.seen, self.share
 
 
-def to_levels(values: npt.NDArray[np.float64], low: float, high: float) -> Indices:
+def to_levels(
+    values: npt.NDArray[np.float64], low: float | npt.NDArray[np.float64], high: float | npt.NDArray[np.float64]
+) -> Indices:
     """Values mapped from [low, high] to 0..65535, clipped; `NO_LEVEL` for NaN."""
-    width = high - low
-    scaled = np.clip((values - low) / (width if width > 0 else 1.0), 0.0, 1.0) * LEVELS
-    return np.where(np.isnan(scaled), NO_LEVEL, np.rint(np.nan_to_num(scaled))).astype(np.int64)
+    width = np.subtract(high, low)
+    scaled = values - low
+    scaled /= np.where(width > 0, width, 1.0)
+    np.clip(scaled, 0.0, 1.0, out=scaled)
+    scaled *= LEVELS
+    np.rint(scaled, out=scaled)
+    np.copyto(scaled, float(NO_LEVEL), where=np.isnan(scaled))
+    return scaled.astype(np.int64)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from streams.baseline import Baseline
 from streams.evaluate import Evaluator
+from streams.fact_rules import FACTS
 from streams.finding import Finding
 from streams.incidents import Firing, Where
 from streams.layout import Vector
@@ -21,6 +22,7 @@ LEAST_ROWS, LEAST_PER_CLASS = (
     10,
     5,
 )  # a cell's share of an alarm's rows is small: what compares effects needs fewer than what alarms
+LEAST_FACTS = 5  # a single row with NaN lies in some segment: that says nothing of the segment
 SOLID_ROWS = (
     20  # the largest effect is taken over cells of at least so many rows: in smaller ones noise alone is larger
 )
@@ -76,7 +78,8 @@ class Scoper:
             return Affected(firing.where, firing.finding, 1.0)
         total = max(float(everything[rows_slot]), 1.0)
         acceptable: list[tuple[float, float, Where]] = []
-        for where in cells:
+        few = like.signal in FACTS and like.value * like.n < LEAST_FACTS
+        for where in () if few else cells:
             if where == whole or where.stage != whole.stage:
                 continue
             vector, own_base = span(where), self.evaluator.baseline(where.segment)

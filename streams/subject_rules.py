@@ -1,4 +1,4 @@
-"""Tests of the distribution of every feature and of the score: PSI, nulls, invalid values, means."""
+"""Tests of the distribution of every feature and of the score: PSI, JS, KS, L-infinity, nulls, invalid values, means."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from detectors.divergence import js_divergence
 from detectors.shares import normal_log_p
 from leadline.alert import Layer
 from leadline.config import Limits, Rules
@@ -15,6 +16,8 @@ from streams.baseline import Baseline
 from streams.finding import Finding, found
 from streams.layout import Vector
 from streams.references import Reference
+from streams.refitted_scaler import refitted
+from streams.shapes import Shapes
 from streams.share_rule import share_findings
 from streams.subjects import Subjects
 
@@ -26,7 +29,8 @@ class SubjectRules:
         self.reference, self.rules, self.subjects = reference, rules, subjects
         self.psi_limits = [rules.score_psi if section == "score" else rules.psi for section in subjects.sections]
         self.psi_warn = np.array([limits.warn for limits in self.psi_limits])
-        self.tests = len(subjects.all) * 3 + len(subjects.numeric)
+        self.shapes = Shapes(subjects, rules)
+        self.tests = len(subjects.all) * 3 + len(subjects.numeric) + self.shapes.tests
 
     def findings(self, vector: Vector, base: Baseline, alpha: float) -> Iterator[Finding]:
         """Signals of the span's rows."""
@@ -35,7 +39,13 @@ class SubjectRules:
             return
         live = self.subjects.grouped(vector)
         totals = np.maximum(live.sum(axis=1), 1)
-        yield from self._divergences(live, totals, base, alpha)
+        moved = list(self._divergences(live, totals, base, alpha))
+        moved += self._means(vector, live, base, log_alpha)
+        yield from moved
+        if moved and rules.refitted_scaler:
+            yield from refitted(self.reference, self.subjects, moved, vector, base, rules.minimum_rows)
+        yield from self.shapes.gaps(vector, base.fine, log_alpha)
+        yield from self.shapes.categories(vector, base.vector, log_alpha)
         yield from self._special(
             "null_rate",
             vector[self.subjects.missing],
@@ -54,7 +64,6 @@ class SubjectRules:
             rules.invalid_rate,
             log_alpha,
         )
-        yield from self._means(vector, live, base, log_alpha)
 
     def _divergences(
         self, live: npt.NDArray[np.int64], totals: npt.NDArray[np.int64], base: Baseline, alpha: float
@@ -71,6 +80,7 @@ class SubjectRules:
             if plain[at] >= self.psi_warn[at]:
                 layer: Layer = "model" if self.subjects.sections[at] == "score" else "data"
                 floor, effect = float(shift.floor[at]), float(shift.debiased[at])
+                log_p = shift.log_p(at)
                 yield found(
                     "psi",
                     self.subjects.names[at],
@@ -80,9 +90,16 @@ class SubjectRules:
                     n,
                     self.psi_limits[at],
                     floor,
-                    shift.log_p(at),
+                    log_p,
                     effect,
                 )
+                # To second order JS is PSI / 8 and obeys the same law: where PSI is no noise, JS is none.
+                js = float(js_divergence(live[at], base.groups[at]))
+                bias = float((shift.bins[at] - 1) * shift.noise[at]) / 8
+                if js - bias >= self.rules.js_divergence.warn:
+                    limits = self.rules.js_divergence
+                    name = self.subjects.names[at]
+                    yield found("js_divergence", name, layer, js, 0.0, n, limits, floor / 8, log_p, js - bias)
 
     @staticmethod
     def _plain_psi(live: npt.NDArray[np.int64], base: Baseline) -> npt.NDArray[np.float64]:

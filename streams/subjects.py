@@ -34,7 +34,7 @@ class Subjects:
         self.slots = np.concatenate(slots) if slots else np.empty(0, np.int64)
         self.places = np.concatenate(places) if places else np.empty(0, np.int64)
         features = self.all
-        starts = np.array([layout.offset(section) for section in self.sections], dtype=np.int64)
+        self.starts = starts = np.array([layout.offset(section) for section in self.sections], dtype=np.int64)
         self.missing = starts + np.array([feature.bins.missing for feature in features], dtype=np.int64)
         self.invalid = starts + np.array([feature.bins.invalid for feature in features], dtype=np.int64)
         self.numeric = [at for at, feature in enumerate(reference.features) if feature.kind == "numeric"]

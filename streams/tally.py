@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from streams.digest_cells import Entries
 from streams.layout import Layout
 from streams.measure import Floats
 
@@ -71,6 +72,17 @@ class Tally:
 
     def parts(self, keys: Indices, n_keys: int) -> tuple[Parts, Parts]:
         """Integer counts and real-valued sums of every key."""
+        key, slot, totals = self._totals(keys)
+        whole = slot < self.layout.integers
+        return _parts(key, slot, totals, whole, n_keys), _parts(key, slot, totals, ~whole, n_keys)
+
+    def entries(self, keys: Indices, n_keys: int) -> Entries:
+        """The same, not apart."""
+        key, slot, totals = self._totals(keys)
+        return Entries(np.searchsorted(key, np.arange(n_keys + 1)), slot, totals, slot < self.layout.integers)
+
+    def _totals(self, keys: Indices) -> tuple[Indices, Indices, Floats]:
+        """Key, slot and total of everything that is not zero, by key and slot."""
         size = self.layout.size
         n = sum(slots.size for _, slots in self._counted) + sum(slots.size for _, slots, _ in self._weighted)
         if len(keys) * size <= n:
@@ -109,9 +121,7 @@ class Tally:
                 columns, width = np.arange(size), size
                 entries, totals = _by_sorting(rows, slots, weights, keys, width)
         key, slot = np.divmod(entries, width) if width else (entries, entries)
-        slot = columns[slot]
-        whole = slot < self.layout.integers
-        return _parts(key, slot, totals, whole, n_keys), _parts(key, slot, totals, ~whole, n_keys)
+        return key, columns[slot], totals
 
 
 def _parts(key: Indices, slot: Indices, totals: Floats, chosen: npt.NDArray[np.bool_], n_keys: int) -> Parts:

@@ -86,7 +86,7 @@ class Views:
                 continue
             vector, start = recent
             longest = spans.recent(judge.closed, judge.rules.minimum_rows, judge.rules.minimum_rows)
-            baseline = judge.reference.cell(where.segment)
+            baseline = judge.live.vector(where.segment)
             firing = {row.key: incident for incident in judge.incidents for row in incident.evidence}
             for layers, source, first in (
                 (("data", "model"), vector, start),
@@ -94,7 +94,7 @@ class Views:
             ):
                 if source is None:
                     continue
-                for figure in figures(judge.reference, source, baseline):
+                for figure in figures(judge.reference, source, baseline, judge.evaluator.latency_slo_ms):
                     if figure.layer in layers:
                         name = "|".join(
                             [where.version or "*", where.segment or "*", figure.signal, figure.subject or "*"]

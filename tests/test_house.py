@@ -23,7 +23,8 @@ FORBIDDEN = {
     "streams": ("sinks", "tests", "benchmarks"),
     "sinks": ("faust", "mode", "aiokafka", "streams", "detectors", "tests", "benchmarks"),
 }
-ONLY_OF_LEADLINE = {"sinks": ("leadline.alert",)}
+# The alert, and the words for what a broker refuses, which are those of leadline.yaml for all programs.
+ONLY_OF_LEADLINE = {"sinks": ("leadline.alert", "leadline.kafka_refusals")}
 PICKLERS = ("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle")
 
 

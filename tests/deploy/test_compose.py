@@ -65,6 +65,14 @@ def test_workers_start_after_the_topics_exist(compose: dict[str, Any]):
     assert compose["services"]["topics"]["depends_on"]["kafka"] == {"condition": "service_healthy"}
 
 
+def test_commands_find_the_configuration_by_themselves(compose: dict[str, Any]):
+    for name in OURS:
+        service = compose["services"][name]
+        assert service["command"][0] == "leadline"
+        assert service["environment"]["LEADLINE_CONFIG"].startswith(service["volumes"][0].split(":")[1])
+    assert compose["services"]["worker"]["healthcheck"]["test"] == ["CMD", "leadline", "doctor"]
+
+
 def test_our_containers_can_write_nowhere_and_run_as_nobody(compose: dict[str, Any]):
     for name in OURS:
         assert compose["services"][name]["read_only"] is True
@@ -81,8 +89,10 @@ def test_the_mounted_configuration_is_valid_and_takes_the_addresses(
 ):
     for name, value in compose["services"]["worker"]["environment"].items():
         monkeypatch.setenv(name, value)
-    source = compose["services"]["worker"]["volumes"][0].split(":")[0]
-    config = load_config(ROOT / source)
+    source, target, mode = compose["services"]["worker"]["volumes"][0].split(":")
+    assert mode == "ro"
+    path = Path(compose["services"]["worker"]["environment"]["LEADLINE_CONFIG"])
+    config = load_config(ROOT / source / path.relative_to(target))
     assert config.kafka.bootstrap_servers == "kafka:19092"
     assert config.redis.url.get_secret_value() == "redis://redis:6379/0"
 

@@ -47,7 +47,7 @@ def plain(bench: Bench, *sinks: dict[str, Any], **kafka: Any) -> dict[str, Any]:
     }
 
 
-async def until(condition: Callable[[], bool], process: subprocess.Popen[bytes], timeout_s: float = 30) -> None:
+async def until(condition: Callable[[], bool], process: subprocess.Popen[bytes], timeout_s: float = 90) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             assert process.poll() is None, "the process ended"
@@ -162,7 +162,7 @@ def test_two_processes_share_the_work_and_a_redis_record_keeps_repetitions_away(
                 publish_some()
                 await until(lambda: len(of("first")) == 10, processes[0])
                 processes.append(start(settings("second")))
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(120):
                     while not of("second"):  # the second takes a partition over while alerts flow
                         await asyncio.to_thread(publish_some)
                         await asyncio.sleep(0.1)

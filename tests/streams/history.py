@@ -17,6 +17,7 @@ import numpy as np
 from detectors.auc import score_bins
 from leadline.config import Config, Join, Model
 from leadline.events import Digest, Rejected
+from streams.digest_cells import unpack_cells
 from streams.effects import merge, overlay
 from streams.factories import ObserveFactory
 from streams.layout import AGE_EDGES_S
@@ -424,25 +425,23 @@ class Run:
         """Everything that the digests say, summed over panes and days."""
         found: dict[Where, np.ndarray] = {}
         for digest in self.digests:
-            for cell in digest.cells:
+            for cell, slots, values in unpack_cells(digest):
                 layout = self.book.get(digest.model_id).layout
                 vector = found.setdefault(
                     (digest.model_id, cell.version, cell.stage, cell.segment), np.zeros(layout.size)
                 )
-                np.add.at(vector, cell.indices, cell.counts)
-                np.add.at(vector, cell.sum_indices, cell.sums)
+                np.add.at(vector, slots, values)
         return found
 
     def cells(self) -> dict[tuple[Any, ...], np.ndarray]:
         """The same by (cell, pane, day), without what is zero."""
         found: dict[tuple[Any, ...], np.ndarray] = {}
         for digest in self.digests:
-            for cell in digest.cells:
+            for cell, slots, values in unpack_cells(digest):
                 layout = self.book.get(digest.model_id).layout
                 where = (digest.model_id, cell.version, cell.stage, cell.segment, cell.pane, cell.day)
                 vector = found.setdefault(where, np.zeros(layout.size))
-                np.add.at(vector, cell.indices, cell.counts)
-                np.add.at(vector, cell.sum_indices, cell.sums)
+                np.add.at(vector, slots, values)
         return {where: vector for where, vector in found.items() if np.abs(vector).max() > 1e-9}
 
 

@@ -18,6 +18,7 @@ import msgspec
 from detectors.binning import CategoryBins
 from leadline.config import Config
 from leadline.events import Digest
+from streams.digest_cells import unpack_cells
 from streams.observation import Observation
 from streams.observe import Observer, Order
 from streams.reference_book import ReferenceBook
@@ -214,6 +215,7 @@ class Said:
         # In which order a batch's rows and counters are written means nothing.
         state = msgspec.msgpack.decode(observer.checkpoint())
         state.pop("settings")  # a copy of the configuration
+        state.pop("agreed")  # tests of the watermark have it
         parts: list[Any] = [[_sorted(part) for part in state.values()], observer.watermark.time]
         if isinstance(seen, Effects):
             parts += [_sorted(seen.writes), _sorted(seen.removes), seen.drops, seen.views]
@@ -225,16 +227,20 @@ class Said:
         self.exact.update(repr(parts).encode())
 
     def _digest(self, digest: Digest) -> None:
-        rest = msgspec.structs.replace(digest, cells=[])
-        self.exact.update(msgspec.json.encode(rest))
-        for cell in digest.cells:
+        told = ("source", "sequence", "model_id", "layout", "clock", "sent_at", "samples", "cohorts", "learning")
+        self.exact.update(
+            msgspec.json.encode([getattr(digest, name) for name in (*told, "schema_seen", "definitions")])
+        )
+        for cell, slots, values in unpack_cells(digest):
             self.cells += 1
-            self.exact.update(
-                repr((cell.version, cell.stage, cell.segment, cell.pane, cell.day, cell.indices, cell.counts)).encode()
+            counted, summed = (
+                (slots[: cell.counts].tolist(), values[: cell.counts].astype(int).tolist()),
+                (slots[cell.counts :].tolist(), values[cell.counts :].tolist()),
             )
+            self.exact.update(repr((cell.version, cell.stage, cell.segment, cell.pane, cell.day, *counted)).encode())
             # Weighted by the cell, so that a value in a wrong cell shows.
             weight = 1 + self.cells % 97
-            for slot, value in zip(cell.sum_indices, cell.sums, strict=True):
+            for slot, value in zip(*summed, strict=True):
                 key = f"{digest.model_id}:{slot}"
                 self.sums[key] = self.sums.get(key, 0.0) + weight * value
 

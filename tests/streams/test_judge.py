@@ -296,7 +296,15 @@ def test_counts_over_other_edges_are_counted_as_foreign_and_never_added(
     before = run.cohorts()
     run.judge.take(
         Digest(
-            0, 10**9, "risk", "0" * 32, math.inf, 0.0, [DigestCell("1", "live", None, 10**9, 20_000, [0], [5], [], [])]
+            0,
+            10**9,
+            "risk",
+            "0" * 32,
+            math.inf,
+            0.0,
+            [DigestCell("1", "live", None, 10**9, 20_000, 1, 0)],
+            bytes(2),
+            b"\5",
         )
     )
     assert run.judge.models["risk"].foreign == 1

@@ -164,7 +164,7 @@ def test_of_very_many_waiting_labels_the_last_one_counts() -> None:
 
 def test_an_expired_row_is_dropped_and_its_label_waits_for_nobody() -> None:
     far = T0 + 3 * (WINDOW + RETENTION_AND_MORE)
-    run = ran([prediction(1, T0, 2), prediction(2, far, 2), label(1, T0 + 1, True)], largest=1)
+    run = ran([prediction(1, T0, 2), *(prediction(n, far, 2) for n in (2, 3)), label(1, T0 + 1, True)], largest=1)
     assert run.observer.counts.get("joined", 0) == 0
     assert run.observer.counts["label_first"] == 1
     assert "r1" not in run.observer.rows.rows

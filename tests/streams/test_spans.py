@@ -117,3 +117,53 @@ def test_the_recent_span_is_the_sum_from_its_first_pane_on_and_holds_enough_rows
         assert any(
             (vector == brute(entries, max(start, 0), last - 1)).all() for last in range(max(end - BLOCKS, 0), end + 1)
         )
+
+
+@settings(max_examples=60, deadline=None)
+@given(_entries, st.integers(1, 72), st.integers(1, 60), st.integers(0, 40))
+def test_a_look_is_worth_it_when_its_span_holds_enough_and_more_than_a_shorter_one(
+    entries: list[tuple[int, int, int]], end: int, least: int, since: int
+) -> None:
+    spans = Spans(LEVELS, SIZE, 0, 1)
+    fill(spans, entries, end)
+    spans.not_before = since
+    for level in range(LEVELS):
+        block = (end >> level) - 1
+        if block < 0:
+            continue
+        looks = dict(spans.looks(level, block, least))
+        assert set(looks) <= ({1, 2, 4, 8} if level == 0 else {8})
+        held = 0
+        for count in (1, 2, 4, 8) if level == 0 else (8,):
+            members = spans.members(level, count, block)
+            vector = spans.dense(members)
+            enough = vector[0] >= least or vector[1] >= least
+            longest = spans.dense(spans.members(level, BLOCKS, block))
+            if enough and len(members) > held and (longest[0] >= least or longest[1] >= least):
+                assert (spans.dense(looks[count]) == vector).all()
+                held = len(members)
+            else:
+                assert count not in looks
+
+
+def test_a_copy_goes_its_own_way_and_has_all_its_rows_to_write() -> None:
+    spans = Spans(LEVELS, SIZE, 0, 1)
+    fill(spans, [(at, 0, 1) for at in range(20)], 19)
+    spans.add(19, np.array([0], dtype=np.int32), np.array([1.0]))
+    names = {f"{level}:{number}" for level, kept in enumerate(spans.blocks) for number in kept} | {"-1:19"}
+    spans.take_changes()
+    other = spans.copy()
+    assert set(other.take_changes()[0]) == names
+    other.add(19, np.array([0], dtype=np.int32), np.array([5.0]))
+    other.close(0, 19)
+    assert other.blocks[0][19].rows == 6
+    spans.close(0, 19)
+    assert spans.blocks[0][19].rows == 1
+    assert spans.looks(0, 19, 8)[0][0] == other.looks(0, 19, 13)[0][0] == 8
+
+
+def test_changes_that_are_forgotten_are_not_written() -> None:
+    spans = Spans(LEVELS, SIZE, 0, 1)
+    fill(spans, [(at, 0, 1) for at in range(40)], 40)
+    spans.forget_changes()
+    assert spans.take_changes() == ({}, [])
