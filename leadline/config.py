@@ -241,6 +241,10 @@ class Rules(Part):
     lift: dict[str, LiftLimits] = Field(
         default=LIFT, description="relative change by name of the business value; a name without limits has no rule"
     )
+    traffic_share: Limits = Field(
+        default=Limits(warn=2.0, critical=4.0),
+        description="a segment's share of the traffic against the same hours of the days before: so many times more, or less",
+    )
     schema_rate: Limits = Limits(warn=0.01, critical=0.05)
     adwin: bool = Field(
         default=True,

@@ -18,6 +18,8 @@ from streams.evaluate import Evaluator
 from streams.incidents import (
     LAYERS,
     SEQUENTIAL,
+    TRAFFIC_SHARE,
+    UNSPANNED,
     Ended,
     Firing,
     Incident,
@@ -36,6 +38,7 @@ from streams.onset import onset
 from streams.recovery import Recovery
 from streams.scope import Scoper
 from streams.spans import Spans
+from streams.traffic import Traffic
 
 MAX_CHANGES = 50
 MAX_RESOLVED = 200
@@ -62,12 +65,14 @@ class IncidentLives:
         pane_s: float,
         delay_window_s: float,
         alpha: Callable[[], float],
+        traffic: Traffic,
     ) -> None:
         self.model_id = model_id
         self.cells = cells
         self.pane_s = pane_s
         self.delay_window_s = delay_window_s
         self.alpha = alpha
+        self.traffic = traffic
         self.incidents: list[Incident] = []
         self.resolved: list[Incident] = []
         self.changes: list[Change] = []
@@ -80,7 +85,7 @@ class IncidentLives:
         self.evaluator = evaluator
         self.rules = evaluator.rules
         self.scoper = Scoper(evaluator)
-        self.recovery = Recovery(evaluator, self.cells, self.pane_s)
+        self.recovery = Recovery(evaluator, self.cells, self.pane_s, self.traffic)
         self.news = News(evaluator, self.cells, self.pane_s)
 
     def remember(self, change: Change, timestamp: float) -> None:
@@ -156,6 +161,14 @@ class IncidentLives:
         finding = firing.finding
         if incident.quiet_since is not None or finding.signal in SEQUENTIAL:
             return None
+        if finding.signal == TRAFFIC_SHARE and incident.signal != TRAFFIC_SHARE:
+            # Rows that do not come move everything else: its segment is the scope.
+            incident.where, incident.share = firing.where, None
+            incident.signal, incident.subject, incident.layer = finding.signal, finding.subject, finding.layer
+            attach(incident, firing)
+            return "worse"
+        if finding.signal in UNSPANNED:
+            return None
         causal = LAYERS[finding.layer] < LAYERS[incident.layer]
         same = (finding.signal, finding.subject) == (incident.signal, incident.subject)
         if not causal and not (same and finding.n >= 2 * incident.needed):
@@ -193,7 +206,7 @@ class IncidentLives:
     def _open(self, firing: Firing, when: float, delay: float) -> tuple[Incident, bool]:
         """The incident of a firing that none holds: a new one (True), or an open one that is about the firing's cause."""
         finding, where, share = firing.finding, firing.where, None
-        if finding.signal not in SEQUENTIAL:
+        if finding.signal not in UNSPANNED:
             affected = self.scoper.narrow(firing, self.cells)
             finding, where, share = affected.finding, affected.where, affected.share
             rank = Firing(where, finding, firing.start, firing.end).rank[:2]
@@ -228,7 +241,7 @@ class IncidentLives:
         length = count << level
         end = round(firing.end / self.pane_s)
         since = None
-        if where in self.cells and finding.signal not in SEQUENTIAL:
+        if where in self.cells and finding.signal not in UNSPANNED:
             since = onset(self.cells[where], self.evaluator, finding, where.segment, end, length)
         begun = since.pane * self.pane_s if since is not None else firing.start
         incident = Incident(

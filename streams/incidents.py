@@ -33,6 +33,7 @@ SPECIFIC = {
     "confidence_shift": 5,
     "latency_shift": 6,
     "resource_growth": 7,
+    "traffic_share": 0,
     "absent_rate": 0,
     "extra_feature_rate": 1,
     "null_rate": 2,
@@ -75,6 +76,9 @@ SPECIFIC = {
 MAX_EVIDENCE = 60
 SEQUENTIAL = frozenset({"adwin", "edetector", "page_hinkley"})
 """Signals of single values: no span of counts shows them again."""
+TRAFFIC_SHARE = "traffic_share"
+UNSPANNED = SEQUENTIAL | {TRAFFIC_SHARE}
+"""Signals whose scope, onset and end are not to be had from one cell's counts and the reference."""
 
 Life = Literal["open", "worse", "better", "resolved"]
 Ended = Literal["recovered", "no_more_traffic"]

@@ -1,8 +1,9 @@
 """Segments whose share of the traffic is not what it uses to be at this time of day: gone, halved, doubled.
 
 Pure. A share has its cycles: a clinic closes at night, a branch at weekends. So it is compared with the same hours of the seven days
-before that are workdays or weekends like it, an hour to either side, and speaks only where it is past *every* one of them. The reference has no hours, and training rows are
-often a chosen sample: it is not asked. Versions are left out: people move their traffic on purpose.
+before, of those that are workdays or weekends like it, an hour to either side, and speaks only where it is past *every* one of them. The
+reference has no hours, and training rows are often a chosen sample: it is not asked. Versions are left out: people move their traffic on
+purpose.
 
 Nothing is said before there is a whole day of the same kind (workday, weekend) to compare with.
 """
@@ -10,7 +11,7 @@ Nothing is said before there is a whole day of the same kind (workday, weekend) 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -20,17 +21,17 @@ import numpy.typing as npt
 from detectors.shares import binomial_log_tail, lower_limit, upper_limit
 from leadline.config import Limits
 from streams.finding import Finding, found
-from streams.incidents import Where
+from streams.incidents import TRAFFIC_SHARE, Firing, Incident, Where
 from streams.share_rule import LIMIT_ALPHA
-from streams.spans import Spans
+from streams.spans import BLOCKS, Spans
 
-SIGNAL = "traffic_share"
 HOUR_S = 3600.0
 DAY = 24
 LAGS = 7
 LONGEST = 2 * DAY  # hours of a span: weeks are compared by their days
 KEPT = LAGS * DAY + LONGEST + 4
 SHIFTS = (-1, 0, 1)
+EASE = 0.6  # a share is back when it is within this share of the limit
 LEAST_BEFORE = 30  # rows of all traffic in an hour's window: fewer tell nothing about shares
 LEAST_OF_IT = 5  # rows of the segment in a window: one that hardly ever came is new, not changed
 WEEKDAY_OF_HOUR_0 = 3  # 1970-01-01 was a Thursday
@@ -104,10 +105,50 @@ class Traffic:
         if hour >= self.first:
             self.table[at, hour - self.first] += round(rows)
 
+    def firings(
+        self, closing: Iterable[tuple[int, int, Where]], when: float, alpha: float, least: float
+    ) -> Iterator[Firing]:
+        """What stands out in the spans that end now: (level, block, cell) of every block that closed at `when`, epoch seconds."""
+        whole = self.cells.get(ALL)
+        if whole is None or len(self.names) == 1:
+            return
+        for level, block, where in closing:
+            if where == ALL:
+                for count, _ in whole.looks(level, block, least):
+                    start = (block - count + 1 << level) * self.pane_s
+                    for name, finding in self.findings(level, count, block, alpha):
+                        yield Firing(Where(None, "live", name), finding, start, when, (level, count, block))
+
+    def clean_since(self, incident: Incident, rows: float, end: int, alpha: float) -> int | None:
+        """The first pane of a recent span of so many rows in which the incident's segment has the share that it had before; None while it
+        has not. A share that has no day before it to compare with any more is the usual one."""
+        whole = self.cells.get(ALL)
+        for level in range(whole.levels if whole is not None else 0):
+            assert whole is not None
+            block = (end >> level) - 1
+            for count in range(1 if level == 0 else BLOCKS // 2, BLOCKS + 1):
+                first = max(block - count + 1, -(-whole.not_before >> level))
+                if whole.rows_between(level, first, block) < rows:
+                    continue
+                still = self.findings(
+                    level, count, block, alpha, only=incident.where.segment, before=incident.onset_low, ease=EASE
+                )
+                return None if any(still) else first << level
+        return None
+
     def findings(
-        self, level: int, count: int, block: int, alpha: float, *, only: str | None = None, before: float = math.inf
+        self,
+        level: int,
+        count: int,
+        block: int,
+        alpha: float,
+        *,
+        only: str | None = None,
+        before: float = math.inf,
+        ease: float = 1.0,
     ) -> Iterator[tuple[str, Finding]]:
-        """Segments (name=value) whose share of the span is past both doors. With `only` that one; windows end `before` (epoch seconds)."""
+        """Segments (name=value) whose share of the span is past both doors. With `only` that one; windows end
+        `before` (epoch seconds); `ease` is a factor of the limit."""
         whole = self.cells.get(ALL)
         if whole is None or self.began is None or len(self.names) == 1:
             return
@@ -130,11 +171,11 @@ class Traffic:
                 continue
             spans = self.cells.get(Where(None, "live", name))
             live = spans.rows_between(level, first, block) if spans is not None else 0.0
-            shares = hits[at][usable] / rows[usable]
             settled = bool((hits[at].max(axis=1)[usable.any(axis=1)] >= LEAST_OF_IT).all())
-            finding = self._judge(
-                live, total, Usual(shares, (hits[at] * usable).sum(axis=0), (rows * usable).sum(axis=0), settled), alpha
+            usual = Usual(
+                hits[at][usable] / rows[usable], (hits[at] * usable).sum(axis=0), (rows * usable).sum(axis=0), settled
             )
+            finding = self._judge(live, total, usual, alpha, self.limits.warn * ease)
             if finding is not None:
                 yield name, finding
 
@@ -162,9 +203,9 @@ class Traffic:
             known = True
         return (rows, hits, kinds) if known else None
 
-    def _judge(self, live: float, total: float, usual: Usual, alpha: float) -> Finding | None:
+    def _judge(self, live: float, total: float, usual: Usual, alpha: float, warn: float) -> Finding | None:
         """Past every window by the limits' factor, and past what their pooled share allows at any of the shifts."""
-        share, warn = live / total, self.limits.warn
+        share = live / total
         lowest, highest = float(usual.shares.min()), float(usual.shares.max())
         some = usual.rows > 0
         if share * warn < lowest:
@@ -179,4 +220,6 @@ class Traffic:
             return None
         if log_p > math.log(alpha):
             return None
-        return found(SIGNAL, None, "operation", share, compared, total, self.limits, limit, log_p, max(times, warn))
+        return found(
+            TRAFFIC_SHARE, None, "operation", share, compared, total, self.limits, limit, log_p, max(times, warn)
+        )

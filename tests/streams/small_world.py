@@ -26,6 +26,7 @@ Columns = dict[str, npt.NDArray[Any]]
 Fault = Callable[[Columns, np.random.Generator], None]
 
 PANE_S = 60.0
+MONDAY_S = 1_735_516_800.0  # 2024-12-30 00:00 UTC
 SITES = ("north", "south", "west")
 SITE_SHARES = (0.5, 0.35, 0.15)
 ALL = Where(None, "live", None)
@@ -97,28 +98,33 @@ def vector(known: Reference, columns: Columns, *, labelled: bool = True) -> Vect
 
 
 class Play:
-    """One model's judge over made-up minutes. `minutes` draws rows for each pane and judges everything before its end."""
+    """One model's judge over made-up minutes. `panes` draws the rows of each pane and judges everything before its end."""
 
     def __init__(
-        self, seed: int = 0, rules: Mapping[str, Any] | None = None, longest_span_s: float = 8 * 3600.0
+        self,
+        seed: int = 0,
+        rules: Mapping[str, Any] | None = None,
+        longest_span_s: float = 8 * 3600.0,
+        pane_s: float = PANE_S,
     ) -> None:
+        self.pane_s = pane_s
         self.known = reference()
         self.rng = np.random.default_rng(seed)
         config = Config(
             join=Join(delay_window=600.0),
-            panes=Panes(pane=PANE_S, longest_span=longest_span_s),
+            panes=Panes(pane=pane_s, longest_span=longest_span_s),
             models={"m": Model(latency_slo_ms=100.0)},
             rules=Rules(adwin=False, **(rules or {})),
         )
         self.judge = ModelJudge("m", config, ReferenceBook(config, {"m": self.known}))
-        self.pane = 1_000_000
+        self.pane = int(MONDAY_S / pane_s)
         self.alerts: list[Alert] = []
 
     @property
     def now(self) -> float:
-        return self.pane * PANE_S
+        return self.pane * self.pane_s
 
-    def minutes(self, number: int, *faults: Fault, rows: int = 20, versions: Mapping[str, float] | None = None) -> Play:
+    def panes(self, number: int, *faults: Fault, rows: int = 20, versions: Mapping[str, float] | None = None) -> Play:
         """`versions` gives each version's share of the rows; a fault that names a version is the caller's: see `of_version`."""
         for _ in range(number):
             columns = draw(self.rng, rows)
@@ -186,6 +192,17 @@ def nulls(name: str, share: float) -> Fault:
         column = columns[name].copy()
         column[rng.random(len(column)) < share] = None if column.dtype == object else np.nan
         columns[name] = column
+
+    return act
+
+
+def unsent(site: str) -> Fault:
+    """Requests of the site do not come: their rows are somebody else's."""
+
+    def act(columns: Columns, rng: np.random.Generator) -> None:
+        kept = columns["site"] != site
+        for name in columns:
+            columns[name] = columns[name][kept]
 
     return act
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from leadline.config import Limits
-from streams.incidents import Where
+from streams.incidents import TRAFFIC_SHARE, Where
 from streams.spans import Spans
-from streams.traffic import ALL, SIGNAL, Traffic, TrafficState
+from streams.traffic import ALL, Traffic, TrafficState
 
 PANE_S = 900.0
 PANES_A_DAY = 96
@@ -146,7 +146,7 @@ def test_a_fault_is_looked_at_again_against_the_time_before_it_alone() -> None:
         "at this time yesterday it was gone as well"
     )
     again = list(town.traffic.findings(2, 8, block, ALPHA, only="site=b", before=began))
-    assert [(name, finding.signal) for name, finding in again] == [("site=b", SIGNAL)]
+    assert [(name, finding.signal) for name, finding in again] == [("site=b", TRAFFIC_SHARE)]
     assert again[0][1].severity == "critical"
 
 
