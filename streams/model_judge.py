@@ -177,7 +177,7 @@ class ModelJudge:
         if spans is None:
             spans = self.cells[where] = self._spans(where)
         if where.version is None and where.stage == "live" and len(slots) and slots[0] == spans.rows_slot:
-            self.traffic.count(where.segment, pane, float(values[0]))
+            self.traffic.count(where.segment, cell.pane, float(values[0]))
         if spans.add(pane, slots, values):
             self._closings.announce(pane + 1, 0, where)
         self.days.add(where, cell.day, slots, values)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from leadline.alert import Alert
 from leadline.config import Config, Join, Model, Panes, Rules
+from leadline.events import Digest, DigestCell
 from streams.incidents import Where
 from streams.layout import Vector
 from streams.measure import measure
@@ -18,8 +19,8 @@ from streams.optional_fields import tally_latency
 from streams.reference_book import ReferenceBook
 from streams.reference_files import build_reference, read_labels
 from streams.references import Reference
-from streams.tally import Tally
-from streams.tally_outcomes import tally_outcomes
+from streams.tally import Sparse, Tally
+from streams.tally_outcomes import JoinedRows, tally_outcomes
 from streams.tally_predictions import tally_predictions
 
 Columns = dict[str, npt.NDArray[Any]]
@@ -65,8 +66,8 @@ def _values(column: npt.NDArray[Any]) -> list[Any]:
 
 def count(
     known: Reference, columns: Columns, masks: Mapping[Where, npt.NDArray[np.bool_]], *, labelled: bool = True
-) -> dict[Where, tuple[npt.NDArray[np.int32], Vector]]:
-    """Slots and values that the rows of each mask count for; with `labelled` their outcomes came at once."""
+) -> dict[Where, Sparse]:
+    """What the rows of each mask count for; with `labelled` their outcomes came at once."""
     n = len(columns["score"])
     names = ("age", "pulse", "ward")
     rows = [dict(zip(names, row, strict=True)) for row in zip(*(_values(columns[name]) for name in names), strict=True)]
@@ -79,22 +80,20 @@ def count(
         tally.one("joined", everything)
         tally.one("outcomes", everything)
         truth = read_labels(known, columns["label"].tolist(), None)
-        tally_outcomes(tally, everything, measured.score, measured.predicted, truth, measured.score_codes, None)
+        ages = np.zeros(n, dtype=np.int64)
+        joined = JoinedRows(measured.score, measured.predicted, truth, ages, measured.score_codes)
+        tally_outcomes(tally, everything, joined, known)
     keys = np.stack([np.where(mask, at, -1) for at, mask in enumerate(masks.values())], axis=1)
-    return {
-        where: (
-            np.concatenate([sparse.indices, sparse.sum_indices]).astype(np.int32),
-            np.concatenate([np.asarray(sparse.counts, dtype=np.float64), sparse.sums]),
-        )
-        for where, sparse in zip(masks, tally.fold(keys, len(masks)), strict=True)
-    }
+    return dict(zip(masks, tally.fold(keys, len(masks)), strict=True))
 
 
 def vector(known: Reference, columns: Columns, *, labelled: bool = True) -> Vector:
     """What all the rows count for."""
     everything = np.ones(len(columns["score"]), dtype=np.bool_)
-    slots, values = count(known, columns, {ALL: everything}, labelled=labelled)[ALL]
-    return known.layout.dense(slots.tolist(), values.tolist())
+    sparse = count(known, columns, {ALL: everything}, labelled=labelled)[ALL]
+    return known.layout.dense(
+        [*sparse.indices.tolist(), *sparse.sum_indices.tolist()], [*sparse.counts.tolist(), *sparse.sums.tolist()]
+    )
 
 
 class Play:
@@ -140,19 +139,27 @@ class Play:
 
     def _take(self, columns: Columns) -> None:
         given = columns.get("version", np.full(len(columns["score"]), "1", dtype=object))
-        for version in dict.fromkeys(given.tolist()):
-            if version not in self.judge.versions:
-                self.judge._new_version(version, "live")
         masks = {}
-        for version in (None, *(self.judge.serving if self.judge.several else ())):
+        for version in dict.fromkeys(given.tolist()):
             for site in (None, *SITES):
-                mask = np.ones(len(given), dtype=np.bool_)
-                mask &= given == version if version is not None else True
-                mask &= columns["site"] == site if site is not None else True
+                mask = given == version if site is None else (given == version) & (columns["site"] == site)
                 if mask.any():
                     masks[Where(version, "live", f"site={site}" if site is not None else None)] = mask
-        for where, (slots, values) in count(self.known, columns, masks).items():
-            self.judge._add(where, self.pane, int(self.now // 86_400), slots, values)
+        cells = [
+            DigestCell(
+                where.version or "",
+                where.stage,
+                where.segment,
+                self.pane,
+                int(self.now // 86_400),
+                sparse.indices.tolist(),
+                sparse.counts.tolist(),
+                sparse.sum_indices.tolist(),
+                sparse.sums.tolist(),
+            )
+            for where, sparse in (count(self.known, columns, masks) if masks else {}).items()
+        ]
+        self.judge.take(Digest(0, self.pane, "m", self.judge.mapping, self.now, 0.0, cells))
 
     def lives(self, life: str) -> list[Alert]:
         return [alert for alert in self.alerts if alert.life == life]
