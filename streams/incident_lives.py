@@ -51,6 +51,9 @@ class LivesState(msgspec.Struct):
     resolved: list[Incident] = []
     changes: list[Change] = []
     not_before: list[tuple[Where, int]] = []
+    """(scope of a resolved incident, first pane after it): for every cell that shares rows with it."""
+    shown_before: list[tuple[Where, int]] = []
+    """The same for the cells of its evidence alone."""
 
 
 class IncidentLives:
@@ -77,6 +80,7 @@ class IncidentLives:
         self.resolved: list[Incident] = []
         self.changes: list[Change] = []
         self.not_before: list[tuple[Where, int]] = []
+        self.shown_before: dict[Where, int] = {}
         self.alerts: list[Alert] = []
         self.use(evaluator)
 
@@ -97,14 +101,18 @@ class IncidentLives:
 
     def earliest(self, where: Where) -> int:
         """The first pane that a span of the cell may hold: none reaches back over the end of a resolved incident."""
-        return max((pane for other, pane in self.not_before if intersects(other, where)), default=0)
+        shared = max((pane for other, pane in self.not_before if intersects(other, where)), default=0)
+        return max(shared, self.shown_before.get(where, 0))
 
     def save(self) -> LivesState:
-        return LivesState(self.incidents, self.resolved, self.changes, self.not_before)
+        return LivesState(
+            self.incidents, self.resolved, self.changes, self.not_before, sorted(self.shown_before.items(), key=repr)
+        )
 
     def restore(self, state: LivesState) -> None:
         self.incidents, self.resolved = state.incidents, state.resolved
         self.changes, self.not_before = state.changes, state.not_before
+        self.shown_before = dict(state.shown_before)
 
     # -- firings ---------------------------------------------------------------------------------------------------------------
 
@@ -337,8 +345,11 @@ class IncidentLives:
         self.not_before = [item for item in self.not_before if item[0] != incident.where] + [
             (incident.where, clean_from)
         ]
+        # Nor one of a cell that showed it, though the scope does not name it: half of a fault's other rows lie there.
+        shown = {row.where for row in incident.evidence}
+        self.shown_before.update(dict.fromkeys(shown, clean_from))
         for where, spans in self.cells.items():
-            if intersects(where, incident.where):
+            if where in shown or intersects(where, incident.where):
                 spans.not_before = max(spans.not_before, clean_from)
         self._say(incident, "resolved", when)
 

@@ -83,7 +83,7 @@ UNSPANNED = SEQUENTIAL | {TRAFFIC_SHARE}
 Life = Literal["open", "worse", "better", "resolved"]
 Ended = Literal["recovered", "no_more_traffic"]
 # Signals that are the same news of one subject: its values are distributed in another way.
-DISTRIBUTION = frozenset({"psi", "mean_shift"}) | SEQUENTIAL
+DISTRIBUTION = frozenset({"psi", "mean_shift", "js_divergence", "ks", "l_infinity"}) | SEQUENTIAL
 
 
 class Where(NamedTuple):

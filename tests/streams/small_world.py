@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from leadline.alert import Alert
 from leadline.config import Config, Join, Model, Panes, Rules
-from leadline.events import Digest, DigestCell
+from leadline.events import Digest
+from streams.digest_cells import NO_ENTRIES, Entries, pack_cells
 from streams.incidents import Where
 from streams.layout import Vector
 from streams.measure import measure
@@ -19,7 +20,7 @@ from streams.optional_fields import tally_latency
 from streams.reference_book import ReferenceBook
 from streams.reference_files import build_reference, read_labels
 from streams.references import Reference
-from streams.tally import Sparse, Tally
+from streams.tally import Tally
 from streams.tally_outcomes import JoinedRows, tally_outcomes
 from streams.tally_predictions import tally_predictions
 
@@ -66,8 +67,8 @@ def _values(column: npt.NDArray[Any]) -> list[Any]:
 
 def count(
     known: Reference, columns: Columns, masks: Mapping[Where, npt.NDArray[np.bool_]], *, labelled: bool = True
-) -> dict[Where, Sparse]:
-    """What the rows of each mask count for; with `labelled` their outcomes came at once."""
+) -> Entries:
+    """What the rows of each mask count for, in the masks' order; with `labelled` their outcomes came at once."""
     n = len(columns["score"])
     names = ("age", "pulse", "ward")
     rows = [dict(zip(names, row, strict=True)) for row in zip(*(_values(columns[name]) for name in names), strict=True)]
@@ -84,16 +85,14 @@ def count(
         joined = JoinedRows(measured.score, measured.predicted, truth, ages, measured.score_codes)
         tally_outcomes(tally, everything, joined, known)
     keys = np.stack([np.where(mask, at, -1) for at, mask in enumerate(masks.values())], axis=1)
-    return dict(zip(masks, tally.fold(keys, len(masks)), strict=True))
+    return tally.entries(keys, len(masks))
 
 
 def vector(known: Reference, columns: Columns, *, labelled: bool = True) -> Vector:
     """What all the rows count for."""
     everything = np.ones(len(columns["score"]), dtype=np.bool_)
-    sparse = count(known, columns, {ALL: everything}, labelled=labelled)[ALL]
-    return known.layout.dense(
-        [*sparse.indices.tolist(), *sparse.sum_indices.tolist()], [*sparse.counts.tolist(), *sparse.sums.tolist()]
-    )
+    entries = count(known, columns, {ALL: everything}, labelled=labelled)
+    return known.layout.dense(entries.slots, entries.values)
 
 
 class Play:
@@ -145,21 +144,11 @@ class Play:
                 mask = given == version if site is None else (given == version) & (columns["site"] == site)
                 if mask.any():
                     masks[Where(version, "live", f"site={site}" if site is not None else None)] = mask
-        cells = [
-            DigestCell(
-                where.version or "",
-                where.stage,
-                where.segment,
-                self.pane,
-                int(self.now // 86_400),
-                sparse.indices.tolist(),
-                sparse.counts.tolist(),
-                sparse.sum_indices.tolist(),
-                sparse.sums.tolist(),
-            )
-            for where, sparse in (count(self.known, columns, masks) if masks else {}).items()
-        ]
-        self.judge.take(Digest(0, self.pane, "m", self.judge.mapping, self.now, 0.0, cells))
+        day = int(self.now // 86_400)
+        names = [(where.version or "", where.stage, where.segment, self.pane, day) for where in masks]
+        entries = count(self.known, columns, masks) if masks else NO_ENTRIES
+        packed = pack_cells(names, entries, 0, len(names))
+        self.judge.take(Digest(0, self.pane, "m", self.judge.mapping, self.now, 0.0, **packed))
 
     def lives(self, life: str) -> list[Alert]:
         return [alert for alert in self.alerts if alert.life == life]
