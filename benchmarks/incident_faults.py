@@ -34,8 +34,6 @@ class Fault:
     segment: str | None = None
     hours: float = 12.0
     start: float = 0.0
-    optional: bool = False
-    """No rule promises it: silence is right, and so is a drift of the features that goes with it."""
 
     @property
     def end(self) -> float:
@@ -228,8 +226,8 @@ def _catalogue() -> list[Fault]:
         Fault("collapse", "score", _collapse, frozenset({"output_collapse"}), _of("score"), version="2"),
         Fault("latency", "latency", _slow, frozenset({"latency_over_slo"}), _of("latency_ms")),
         Fault("latency-version", "latency", _slow, frozenset({"latency_over_slo"}), _of("latency_ms"), version="2"),
-        Fault("segment-vanishes", "traffic", _vanish, DRIFT, None, segment="site=west", optional=True),
-        Fault("segment-trebles", "traffic", _treble, DRIFT, None, segment="site=west", optional=True),
+        Fault("segment-vanishes", "traffic", _vanish, frozenset({"traffic_share"}), None, segment="site=west"),
+        Fault("segment-trebles", "traffic", _treble, frozenset({"traffic_share"}), None, segment="site=west"),
     ]
 
 

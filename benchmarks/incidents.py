@@ -166,8 +166,8 @@ def judge(case: Case, fault: Fault, rows: Rows, mine: list[dict[str, Any]]) -> V
     verdict.onset_error_s = first["onset_at"] - fault.start
     verdict.signal_ok = first["signal"] in fault.signals
     verdict.subject_ok = fault.subjects is None or first["subject"] in fault.subjects
-    verdict.version_ok = fault.optional or first["model_version"] == fault.version
-    verdict.segment_ok = fault.optional or first["segment"] == fault.segment
+    verdict.version_ok = first["model_version"] == fault.version
+    verdict.segment_ok = first["segment"] == fault.segment
     ends = [row["resolved_at"] for row in mine]
     verdict.resolved_after_s = max(ends) - fault.end if all(end is not None for end in ends) else None
     return verdict
@@ -224,10 +224,8 @@ def summary(results: list[Result]) -> Table:
         of = [verdict for verdict in verdicts if verdict.fault == name]
         if of:
             table.add_row(name, (fault.version and f"version {fault.version}") or fault.segment or "all", *_line(of))
-    promised = [verdict for verdict in verdicts if not CATALOGUE[verdict.fault].optional]
-    if promised:
-        table.add_section()
-        table.add_row("all promised", "", *_line(promised))
+    table.add_section()
+    table.add_row("all", "", *_line(verdicts))
     return table
 
 

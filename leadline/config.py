@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from leadline import redis_url
 from leadline.durations import Duration
 
 
@@ -83,7 +84,7 @@ class Security(Part):
 
 
 class Kafka(Part):
-    bootstrap_servers: str = "127.0.0.1:9092"
+    bootstrap_servers: str = Field(default="127.0.0.1:9092", min_length=1)
     group: str = "leadline"
     topics: Topics = Topics()
     partitions: int = Field(default=4, ge=1, le=1024, description="used when Leadline creates the topics")
@@ -96,6 +97,13 @@ class Kafka(Part):
 class Redis(Part):
     url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     prefix: str = "leadline"
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, url: SecretStr) -> SecretStr:
+        if words := redis_url.fault(url.get_secret_value()):
+            raise ValueError(words)
+        return url
 
 
 class Join(Part):
@@ -232,6 +240,10 @@ class Rules(Part):
     )
     lift: dict[str, LiftLimits] = Field(
         default=LIFT, description="relative change by name of the business value; a name without limits has no rule"
+    )
+    traffic_share: Limits = Field(
+        default=Limits(warn=2.0, critical=4.0),
+        description="a segment's share of the traffic against the same hours of the days before: so many times more, or less",
     )
     schema_rate: Limits = Limits(warn=0.01, critical=0.05)
     adwin: bool = Field(
@@ -445,12 +457,27 @@ def _fields_at(root: type[BaseModel], location: tuple[int | str, ...]) -> list[s
     return list(fields)
 
 
+def _yaml_fault(error: yaml.YAMLError, text: str) -> str:
+    """Where and what, without the line itself: it may hold a password."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "it cannot be read"
+    if mark is None:
+        return str(problem)
+    if isinstance(error, yaml.composer.ComposerError | yaml.constructor.ConstructorError):
+        problem = "a text that begins with * or ! needs quotation marks"  # its own words quote the text
+    words = f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
+    lines = text.splitlines()
+    if mark.line < len(lines) and "${" in lines[mark.line]:
+        words += '; inside { } write "${NAME}" with quotation marks'
+    return words
+
+
 def parse_config(text: str, where: str = "leadline.yaml") -> Config:
     """Reads YAML text. Raises ConfigError with every fault, each with its path."""
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not YAML: {error}") from None
+        raise ConfigError(f"{where} is not YAML: {_yaml_fault(error, text)}") from None
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):

@@ -19,7 +19,7 @@ OPTIONS = {
 }
 RIGHTS = "the rights that each program needs stand in docs/operations.md, TLS, users, ACLs"
 _OPTION = re.compile("|".join(map(re.escape, sorted(OPTIONS, key=len, reverse=True))))
-_WHERE = re.compile(r"^\w+://\S+?/\w+: ")
+_WHERE = re.compile(r"^(?:\w+://)?\S+?/\w+: ")
 _WHEN = re.compile(r" \(after \d+ms in state \w+\)$")
 
 

@@ -63,7 +63,8 @@ class BinaryRules:
         if drop >= rules.auc.warn:
             error = (float(hanley_mcneil_se(base.auc, p, n)) ** 2 + base.auc_se**2) ** 0.5
             log_p = float(normal_log_p(drop / error, "upper"))
-            if drop > 3 * error and log_p <= log_alpha:
+            # An alarm's alpha lies far beyond three errors; what compares cells asks for the drop alone.
+            if log_p <= log_alpha:
                 value = float(auc.value)
                 yield found("auc", None, "outcome", value, base.auc, p + n, rules.auc, 3 * error, log_p, drop)
         # Average precision falls with the share of positives, without any fault: the reference's is taken at the live share.

@@ -90,7 +90,8 @@ class ClassRules:
                 continue
             error = (float(hanley_mcneil_se(usual, p[at], n[at])) ** 2 + usual_error**2) ** 0.5
             log_p = float(normal_log_p(drop / error, "upper"))
-            if drop > 3 * error and log_p <= log_alpha:
+            # An alarm's alpha lies far beyond three errors; what compares cells asks for the drop alone.
+            if log_p <= log_alpha:
                 value, rows = float(auc.value[place]), float(p[at] + n[at])
                 yield found("auc", self.names[at], "outcome", value, usual, rows, rules.auc, 3 * error, log_p, drop)
 

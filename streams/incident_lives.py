@@ -17,7 +17,9 @@ from streams.alerting import alert_of
 from streams.evaluate import Evaluator
 from streams.incidents import (
     LAYERS,
-    NOT_OF_SPANS,
+    SILENT_WHEN_OVER,
+    TRAFFIC_SHARE,
+    UNSPANNED,
     Ended,
     Firing,
     Incident,
@@ -36,6 +38,7 @@ from streams.onset import onset
 from streams.recovery import Recovery
 from streams.scope import Scoper
 from streams.spans import Spans
+from streams.traffic import Traffic
 
 MAX_CHANGES = 50
 MAX_RESOLVED = 200
@@ -48,6 +51,9 @@ class LivesState(msgspec.Struct):
     resolved: list[Incident] = []
     changes: list[Change] = []
     not_before: list[tuple[Where, int]] = []
+    """(scope of a resolved incident, first pane after it): for every cell that shares rows with it."""
+    shown_before: list[tuple[Where, int]] = []
+    """The same for the cells of its evidence alone."""
 
 
 class IncidentLives:
@@ -62,16 +68,19 @@ class IncidentLives:
         pane_s: float,
         delay_window_s: float,
         alpha: Callable[[], float],
+        traffic: Traffic,
     ) -> None:
         self.model_id = model_id
         self.cells = cells
         self.pane_s = pane_s
         self.delay_window_s = delay_window_s
         self.alpha = alpha
+        self.traffic = traffic
         self.incidents: list[Incident] = []
         self.resolved: list[Incident] = []
         self.changes: list[Change] = []
         self.not_before: list[tuple[Where, int]] = []
+        self.shown_before: dict[Where, int] = {}
         self.alerts: list[Alert] = []
         self.use(evaluator)
 
@@ -80,7 +89,7 @@ class IncidentLives:
         self.evaluator = evaluator
         self.rules = evaluator.rules
         self.scoper = Scoper(evaluator)
-        self.recovery = Recovery(evaluator, self.cells, self.pane_s)
+        self.recovery = Recovery(evaluator, self.cells, self.pane_s, self.traffic)
         self.news = News(evaluator, self.cells, self.pane_s)
 
     def remember(self, change: Change, timestamp: float) -> None:
@@ -92,14 +101,18 @@ class IncidentLives:
 
     def earliest(self, where: Where) -> int:
         """The first pane that a span of the cell may hold: none reaches back over the end of a resolved incident."""
-        return max((pane for other, pane in self.not_before if intersects(other, where)), default=0)
+        shared = max((pane for other, pane in self.not_before if intersects(other, where)), default=0)
+        return max(shared, self.shown_before.get(where, 0))
 
     def save(self) -> LivesState:
-        return LivesState(self.incidents, self.resolved, self.changes, self.not_before)
+        return LivesState(
+            self.incidents, self.resolved, self.changes, self.not_before, sorted(self.shown_before.items(), key=repr)
+        )
 
     def restore(self, state: LivesState) -> None:
         self.incidents, self.resolved = state.incidents, state.resolved
         self.changes, self.not_before = state.changes, state.not_before
+        self.shown_before = dict(state.shown_before)
 
     # -- firings ---------------------------------------------------------------------------------------------------------------
 
@@ -154,7 +167,15 @@ class IncidentLives:
     def _refine(self, incident: Incident, firing: Firing) -> Life | None:
         """Names the incident anew where the firing knows better: a more causal layer, or twice the rows that its scope was drawn from."""
         finding = firing.finding
-        if incident.quiet_since is not None or finding.signal in NOT_OF_SPANS:
+        if incident.quiet_since is not None or finding.signal in SILENT_WHEN_OVER:
+            return None
+        if finding.signal == TRAFFIC_SHARE and incident.signal != TRAFFIC_SHARE:
+            # Rows that do not come move everything else: its segment is the scope.
+            incident.where, incident.share = firing.where, None
+            incident.signal, incident.subject, incident.layer = finding.signal, finding.subject, finding.layer
+            attach(incident, firing)
+            return "worse"
+        if finding.signal in UNSPANNED:
             return None
         causal = LAYERS[finding.layer] < LAYERS[incident.layer]
         same = (finding.signal, finding.subject) == (incident.signal, incident.subject)
@@ -186,14 +207,14 @@ class IncidentLives:
 
     def _is_news(self, firing: Firing) -> bool:
         """False for evidence that opens nothing by itself, and for single values of a fault that is over."""
-        if firing.finding.signal not in NOT_OF_SPANS:
+        if firing.finding.signal not in SILENT_WHEN_OVER:
             return True
         return firing.opens and firing.start >= self.earliest(firing.where) * self.pane_s
 
     def _open(self, firing: Firing, when: float, delay: float) -> tuple[Incident, bool]:
         """The incident of a firing that none holds: a new one (True), or an open one that is about the firing's cause."""
         finding, where, share = firing.finding, firing.where, None
-        if finding.signal not in NOT_OF_SPANS:
+        if finding.signal not in UNSPANNED:
             affected = self.scoper.narrow(firing, self.cells)
             finding, where, share = affected.finding, affected.where, affected.share
             rank = Firing(where, finding, firing.start, firing.end).rank[:2]
@@ -228,7 +249,7 @@ class IncidentLives:
         length = count << level
         end = round(firing.end / self.pane_s)
         since = None
-        if where in self.cells and finding.signal not in NOT_OF_SPANS:
+        if where in self.cells and finding.signal not in UNSPANNED:
             since = onset(self.cells[where], self.evaluator, finding, where.segment, end, length)
         begun = since.pane * self.pane_s if since is not None else firing.start
         incident = Incident(
@@ -324,8 +345,11 @@ class IncidentLives:
         self.not_before = [item for item in self.not_before if item[0] != incident.where] + [
             (incident.where, clean_from)
         ]
+        # Nor one of a cell that showed it, though the scope does not name it: half of a fault's other rows lie there.
+        shown = {row.where for row in incident.evidence}
+        self.shown_before.update(dict.fromkeys(shown, clean_from))
         for where, spans in self.cells.items():
-            if intersects(where, incident.where):
+            if where in shown or intersects(where, incident.where):
                 spans.not_before = max(spans.not_before, clean_from)
         self._say(incident, "resolved", when)
 

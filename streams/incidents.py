@@ -33,6 +33,7 @@ SPECIFIC = {
     "confidence_shift": 5,
     "latency_shift": 6,
     "resource_growth": 7,
+    "traffic_share": 0,
     "absent_rate": 0,
     "extra_feature_rate": 1,
     "null_rate": 2,
@@ -84,15 +85,18 @@ BETWEEN_CELLS = frozenset(
         "business_lift_control",
     }
 )
-NOT_OF_SPANS = SEQUENTIAL | BETWEEN_CELLS | {"label_coverage", "label_definition"}
+SILENT_WHEN_OVER = SEQUENTIAL | BETWEEN_CELLS | {"label_coverage", "label_definition"}
 """Signals that no span of one cell's counts shows again: they are over when they have not fired for a while."""
 ALONE = frozenset({"label_coverage"})
 """Signals that are neither another fault's consequence nor its cause."""
+TRAFFIC_SHARE = "traffic_share"
+UNSPANNED = SILENT_WHEN_OVER | {TRAFFIC_SHARE}
+"""Signals whose scope, onset and end are not to be had from one cell's counts and the reference."""
 
 Life = Literal["open", "worse", "better", "resolved"]
 Ended = Literal["recovered", "no_more_traffic"]
 # Signals that are the same news of one subject: its values are distributed in another way.
-DISTRIBUTION = frozenset({"psi", "mean_shift"}) | SEQUENTIAL
+DISTRIBUTION = frozenset({"psi", "mean_shift", "js_divergence", "ks", "l_infinity"}) | SEQUENTIAL
 
 
 class Where(NamedTuple):

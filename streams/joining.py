@@ -35,6 +35,7 @@ from streams.rows import (
     unpack_waiting,
     values_of,
 )
+from streams.stage import Record
 from streams.tally_outcomes import age_bins
 
 Floats = npt.NDArray[np.float64]
@@ -42,8 +43,11 @@ NO_DELAY = float("nan")  # of a correction, and of what it takes back: the first
 
 
 class Arrivals(NamedTuple):
-    """Labels in order of arrival, as columns. `visible` is the watermark when each came, `times` its own stamp; `origins` find the
-    records again, -1 for a label that had waited."""
+    """Labels in order of arrival, as columns.
+
+    `visible` is the watermark when each came, `times` its own stamp. `records` are the messages; of a label that had waited, what
+    is left of it.
+    """
 
     ids: Sequence[str]
     times: Floats
@@ -51,11 +55,11 @@ class Arrivals(NamedTuple):
     values: Sequence[dict[str, float] | None]
     definitions: Sequence[str | None]
     visible: Floats
-    origins: npt.NDArray[np.int64]
+    records: Sequence[Record]
 
     def pick(self, positions: Sequence[int]) -> Arrivals:
         """Those at some positions."""
-        ids, times, labels, values, definitions, visible, origins = self
+        ids, times, labels, values, definitions, visible, records = self
         at = np.array(positions, dtype=np.int64)
         return Arrivals(
             [ids[place] for place in positions],
@@ -64,7 +68,7 @@ class Arrivals(NamedTuple):
             [values[place] for place in positions],
             [definitions[place] for place in positions],
             visible[at],
-            origins[at],
+            [records[place] for place in positions],
         )
 
 
@@ -99,8 +103,8 @@ class Outcomes:
     waiting: int = 0
     repeated: int = 0
     late_labels: int = 0
-    unusable: list[int] = field(default_factory=list)
-    """Origins of labels that are no class or value of their model's task."""
+    unusable: list[tuple[Record, ClassValue]] = field(default_factory=list)
+    """Labels that are no class or value of their model's task."""
 
 
 @dataclass(slots=True)
@@ -173,7 +177,7 @@ class Joiner:
             if not again:
                 break
             arrivals = arrivals.pick(again)
-        outcomes.unusable.sort()
+        outcomes.unusable.sort(key=lambda unusable: unusable[0].offset)
 
     def _take_distinct(self, arrivals: Arrivals, outcomes: Outcomes) -> None:
         found = list(map(self.rows.rows.get, arrivals.ids))
@@ -187,7 +191,11 @@ class Joiner:
                 met.append(at)
                 continue
             label = WaitingLabel(
-                float(arrivals.times[at]), arrivals.labels[at], arrivals.values[at], arrivals.definitions[at]
+                float(arrivals.times[at]),
+                arrivals.labels[at],
+                arrivals.values[at],
+                arrivals.definitions[at],
+                arrivals.records[at].offset,
             )
             waiting = [label] if row is None else [*unpack_waiting(row), label]
             self.rows.put(arrivals.ids[at], pack_waiting(waiting), waiting[0].time)
@@ -314,8 +322,7 @@ class Joiner:
         visible = float(arrivals.visible[at])
         if not np.isfinite(label):
             outcomes.events.append(("label_unusable", row, visible, 1))
-            if arrivals.origins[at] >= 0:
-                outcomes.unusable.append(int(arrivals.origins[at]))
+            outcomes.unusable.append((arrivals.records[at], arrivals.labels[at]))
         elif delay > self.delay_window_s:
             outcomes.late_labels += 1
             if row[0] == PENDING and not row[1] & LATE_SEEN:

@@ -22,7 +22,7 @@ from streams.digest_cells import unpack_cells
 from streams.evaluate import Evaluator
 from streams.group_rules import GroupRules
 from streams.incident_lives import IncidentLives, LivesState
-from streams.incidents import Firing, Incident, Where
+from streams.incidents import TRAFFIC_SHARE, Firing, Incident, Where
 from streams.label_watch import LabelState, LabelWatch
 from streams.learning import learn
 from streams.live_baseline import LiveBaseline
@@ -30,6 +30,7 @@ from streams.reference_book import ReferenceBook
 from streams.references import bare
 from streams.sequential import Sequential
 from streams.spans import BLOCKS, Spans
+from streams.traffic import Traffic, TrafficState
 
 MONTH_S = 30 * 86_400.0
 SPANS_SHARE = 0.5  # of the false-alarm budget; the other half is for single values (`stream_detectors.py`)
@@ -43,6 +44,7 @@ class Saved(msgspec.Struct):
     versions: list[str] = []
     serving: list[str] = []
     lives: LivesState = msgspec.field(default_factory=LivesState)
+    traffic: TrafficState = msgspec.field(default_factory=TrafficState)
     cohorts: dict[int, tuple[int, int, int]] = {}
     learning: list[LearningRow] = []
     schema_seen: dict[str, dict[str, int]] = {}
@@ -64,8 +66,15 @@ class ModelJudge:
         self.live = self._live()
         self.evaluator = self._evaluator()
         self.cells: dict[Where, Spans] = {}
+        self.traffic = Traffic(self.cells, self.pane_s, self.rules.traffic_share)
         self.lives = IncidentLives(
-            model_id, self.cells, self.evaluator, self.pane_s, config.join.delay_window, lambda: self.alpha
+            model_id,
+            self.cells,
+            self.evaluator,
+            self.pane_s,
+            config.join.delay_window,
+            lambda: self.alpha,
+            self.traffic,
         )
         self.sequential = Sequential(self.evaluator, config.panes)
         self.days = Cohorts(self.reference.layout.size)
@@ -174,6 +183,8 @@ class ModelJudge:
         spans = self.cells.get(where)
         if spans is None:
             spans = self.cells[where] = self._spans(where)
+        if where.version is None and where.stage == "live" and len(slots) and slots[0] == spans.rows_slot:
+            self.traffic.count(where.segment, cell.pane, float(values[0]))
         if spans.add(pane, slots, values):
             self._closings.announce(pane + 1, 0, where)
         self.days.add(where, cell.day, slots, values)
@@ -300,6 +311,9 @@ class ModelJudge:
                     held = firings.get(firing.key)
                     if held is None or firing.start > held.start:
                         firings[firing.key] = firing
+        if TRAFFIC_SHARE not in self.rules.disabled:
+            for firing in self.traffic.firings(closing, when, alpha, self.rules.minimum_rows):
+                firings.setdefault(firing.key, firing)
         whole = [(level, block, where) for level, block, where in closing if where.segment is None]
         between = self.groups.firings(self.cells, whole, self.pane_s, when, alpha) if self.groups.tests else []
         for firing in [*between, *self.labels.advance(end, alpha)]:
@@ -324,6 +338,7 @@ class ModelJudge:
             self.versions,
             self.serving,
             self.lives.save(),
+            self.traffic.save(),
             {start: (rows, joined, late) for start, (rows, joined, late) in self.cohorts.items()},
             self.learning,
             self.schema_seen,
@@ -341,6 +356,7 @@ class ModelJudge:
         """Takes back what `save` and the rows held. Blocks over edges that the reference no longer has are dropped."""
         self.closed, self.versions, self.serving = saved.closed, saved.versions, saved.serving
         self.lives.restore(saved.lives)
+        self.traffic.restore(saved.traffic)
         self.sequential.restore(sequential, saved.layout == self.mapping)
         self.cohorts = {start: list(counts) for start, counts in saved.cohorts.items()}
         self.learning, self.schema_seen = saved.learning, saved.schema_seen

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from streams.evaluate import Evaluator
-from streams.incidents import LAYERS, NOT_OF_SPANS, Firing, Incident, Where, intersects
+from streams.incidents import LAYERS, UNSPANNED, Firing, Incident, Where, intersects
 from streams.layout import Vector
 from streams.onset import onset, timeline
 from streams.spans import Spans
@@ -30,7 +30,7 @@ class News:
         rows than others."""
         if (
             firing.where not in self.cells
-            or firing.finding.signal in NOT_OF_SPANS
+            or firing.finding.signal in UNSPANNED
             or not intersects(firing.where, incident.where)
         ):
             return False
@@ -57,7 +57,7 @@ class News:
 
     def has_grown(self, firing: Firing, incident: Incident, told: float, label_delay_s: float, alpha: float) -> bool:
         """Whether an incident's own signal is now twice as strong as was told, and not by luck."""
-        if firing.finding.signal in NOT_OF_SPANS or firing.finding.strength < GROWN * told:
+        if firing.finding.signal in UNSPANNED or firing.finding.strength < GROWN * told:
             return False
         return firing.start > incident.opened_at + incident.span_s and bool(
             self.changed(firing, incident, label_delay_s, alpha)

@@ -17,7 +17,7 @@ from leadline.config import Config
 from leadline.events import Digest, Label, Prediction, Rejected
 from streams.decode import Decoded, Fault, decode
 from streams.observation import Batch, Observation
-from streams.observe_outcomes import OutcomeSide
+from streams.observe_outcomes import UNUSABLE, OutcomeSide
 from streams.observe_predictions import PredictionSide
 from streams.partition_state import COMBINATIONS_TABLE, PartitionState
 from streams.reference_book import ReferenceBook
@@ -94,19 +94,25 @@ class Observer:
             ]
         topic = topics.predictions if source == "predictions" else topics.labels
         for fault in seen.faults:
-            effects.sends.append(
-                Send(topics.rejected, fault.record.key or b"", encode(self._rejected(fault, topic, now)))
-            )
+            # A label that waited is found unusable when its prediction comes.
+            of = topics.labels if fault.reason == UNUSABLE else topic
+            effects.sends.append(Send(topics.rejected, fault.record.key or b"", encode(self._rejected(fault, of, now))))
         for record in seen.duplicates:
             fault = Fault(record, "duplicate", "this request id was counted before; the first prediction stands")
             effects.sends.append(Send(topics.rejected, record.key or b"", encode(self._rejected(fault, topic, now))))
         effects.checkpoint = self.checkpoint()
-        effects.views[f"{self.config.redis.prefix}:join:{self.partition}"] = {
-            "watermark": repr(self.watermark.time),
-            **{name: str(count) for name, count in sorted(self.counts.items())},
-            **{f"rejected:{reason}": str(count) for reason, count in sorted(self.rejected.items())},
-        }
+        effects.views.update(self.views())
         return effects
+
+    def views(self) -> dict[str, dict[str, str] | str | None]:
+        """What people read: the join states of this partition."""
+        return {
+            f"{self.config.redis.prefix}:join:{self.partition}": {
+                "watermark": repr(self.watermark.time),
+                **{name: str(count) for name, count in sorted(self.counts.items())},
+                **{f"rejected:{reason}": str(count) for reason, count in sorted(self.rejected.items())},
+            }
+        }
 
     def checkpoint(self) -> bytes:
         """What a successor needs beside the rows."""

@@ -20,6 +20,8 @@ from streams.rows import class_scores, headers
 from streams.samples import sample_losses
 from streams.tally_outcomes import JoinedRows, tally_business, tally_delays, tally_outcomes
 
+UNUSABLE = "label_unusable"
+
 
 class OutcomeSide:
     """Takes labels in, and labels that had waited for the predictions of a batch."""
@@ -57,8 +59,6 @@ class OutcomeSide:
         known_before: Set[str],
         batch: Batch,
     ) -> None:
-        origins = np.arange(len(decoded.events))
-        origins[list(came_first)] = -1  # as if it had waited: no figure depends on where a batch was cut
         columns = decoded.columns
         arrivals = Arrivals(
             columns["request_id"],
@@ -67,7 +67,7 @@ class OutcomeSide:
             columns["values"],
             columns["definition_version"],
             visible,
-            origins,
+            decoded.records,
         )
         outcomes = Outcomes()
         known = self.state.rows.rows
@@ -82,11 +82,6 @@ class OutcomeSide:
         self.joiner.take(arrivals, outcomes)
         self.state.count("labels", len(arrivals.ids))
         self._outcomes(outcomes, batch)
-        for at in outcomes.unusable:
-            label = decoded.events[at].label
-            batch.faults.append(
-                Fault(decoded.records[at], "label_unusable", f"{str(label)[:64]!r} is no label of its model's task")
-            )
 
     def take_waiting(self, waiting: Arrivals, batch: Batch) -> None:
         """Labels whose predictions came now: judged as if they came with them."""
@@ -126,6 +121,10 @@ class OutcomeSide:
         return self.state.book.get(known.models[known.model_of[combination]]).layout.business
 
     def _outcomes(self, outcomes: Outcomes, batch: Batch) -> None:
+        batch.faults += [
+            Fault(record, UNUSABLE, f"{str(label)[:64]!r} is no label of its model's task")
+            for record, label in outcomes.unusable
+        ]
         self.state.count("label_first", outcomes.waiting)
         self.state.count("repeated_labels", outcomes.repeated)
         self.state.count("late_labels", outcomes.late_labels)

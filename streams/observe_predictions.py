@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from leadline.events import LearningRow, Prediction
+from leadline.events import FeatureValue, Label, LearningRow, Prediction
 from streams.decode import LARGEST_INTEGER, Decoded, Fault, too_large_integers
 from streams.gather import Apart
 from streams.joining import Arrivals
@@ -138,7 +139,7 @@ class PredictionSide:
         if None in features:
             features = [row or _NONE for row in features]
         columns = measure(reference, given.column("score"), given.column("prediction"), features, threshold)
-        faults = self._too_large(columns, records)
+        faults = self._too_large(reference, columns, given.column("score"), features, records)
         if faults:
             batch.faults += faults.values()
             self.state.count("predictions", -len(faults))
@@ -217,14 +218,26 @@ class PredictionSide:
             [label.values for label in labels],
             [label.definition for label in labels],
             np.array(visible),
-            np.full(len(names), -1),
+            [_left_of(name, label) for name, label in zip(names, labels, strict=True)],
         )
         self.outcomes.take_waiting(arrivals, batch)
 
-    def _too_large(self, columns: Columns, records: Sequence[Record]) -> dict[int, Fault]:
+    def _too_large(
+        self,
+        reference: Reference,
+        columns: Columns,
+        scores: Sequence[float | Mapping[str, float]],
+        features: Sequence[Mapping[str, FeatureValue]],
+        records: Sequence[Record],
+    ) -> dict[int, Fault]:
         """Positions of events with an integer beyond 64 bits. A float of that size is a value like any other."""
         suspects = np.isfinite(columns.score) & (np.abs(columns.score) >= LARGEST_INTEGER)
         suspects |= columns.furthest >= 1e5
+        # What the reference knows nothing of is in no column.
+        loose = np.flatnonzero(columns.extra) if reference.features else np.arange(len(features))
+        suspects[[at for at in loose.tolist() if _reaches(features[at], LARGEST_INTEGER)]] = True
+        if reference.task == "multiclass" and not reference.classes:
+            suspects |= [isinstance(score, Mapping) and _reaches(score, LARGEST_INTEGER) for score in scores]
         at = np.flatnonzero(suspects).tolist()
         if not at:
             return {}
@@ -261,6 +274,17 @@ class PredictionSide:
             )
             learned += 1
             self.state.learned_rows[model_id] = learned
+
+
+def _left_of(request_id: str, label: WaitingLabel) -> Record:
+    """The message of a label that waited, from what was kept of it."""
+    body = Label(request_id, label.label, label.time, label.values, label.definition)
+    return Record(label.offset, request_id.encode(), msgspec.json.encode(body), label.time)
+
+
+def _reaches(row: Mapping[str, FeatureValue], limit: int) -> bool:
+    """Whether a number of the row is as large as `limit`, on either side of zero."""
+    return any(type(value) is float and not -limit < value < limit for value in row.values())
 
 
 def _split(models: Sequence[str], positions: Sequence[int]) -> Iterator[tuple[str, list[int]]]:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from leadline.config import Limits, Rules
 from streams.evaluate import Evaluator
 from streams.fact_rules import FACTS
-from streams.incidents import LAYERS, NOT_OF_SPANS, EvidenceRow, Incident, Where
+from streams.incidents import LAYERS, SILENT_WHEN_OVER, TRAFFIC_SHARE, UNSPANNED, EvidenceRow, Incident, Where
 from streams.spans import BLOCKS, Spans
+from streams.traffic import Traffic
 
 QUIET_RULES = 0.6  # an incident is quiet when its effect is below this share of the warning limit
 QUIET_ALPHA = 0.05
@@ -29,8 +30,8 @@ def scaled(rules: Rules, factor: float) -> Rules:
 class Recovery:
     """Looks at an open incident's leading evidence again, with easier limits than those that opened it. Ends are panes."""
 
-    def __init__(self, evaluator: Evaluator, cells: Mapping[Where, Spans], pane_s: float) -> None:
-        self.evaluator, self.cells, self.pane_s = evaluator, cells, pane_s
+    def __init__(self, evaluator: Evaluator, cells: Mapping[Where, Spans], pane_s: float, traffic: Traffic) -> None:
+        self.evaluator, self.cells, self.pane_s, self.traffic = evaluator, cells, pane_s, traffic
         self.rules = evaluator.rules
         self.quiet = Evaluator(evaluator.reference, scaled(evaluator.rules, QUIET_RULES), evaluator.latency_slo_ms)
 
@@ -47,16 +48,19 @@ class Recovery:
 
         Consequences are left out: labels of the faulty time go on coming when the fault itself is over.
         """
-        if incident.signal in NOT_OF_SPANS:
+        if incident.signal in SILENT_WHEN_OVER:
             last = max(row.end for row in incident.evidence)
             return end if end * self.pane_s - last >= max(incident.span_s, 360 * self.pane_s) else None
+        if incident.signal == TRAFFIC_SHARE:
+            wanted = min((row.first_n for row in incident.evidence if row.finding.signal == TRAFFIC_SHARE), default=0)
+            return self.traffic.clean_since(incident, max(wanted, self.rules.minimum_rows), end, QUIET_ALPHA)
         rank = LAYERS[incident.layer]
         # First those that few rows suffice to show: they say soonest whether the fault is over.
         causes = sorted(
             (
                 row
                 for row in incident.evidence
-                if LAYERS[row.finding.layer] <= rank and row.finding.signal not in NOT_OF_SPANS
+                if LAYERS[row.finding.layer] <= rank and row.finding.signal not in UNSPANNED
             ),
             key=lambda row: row.first_n,
         )

@@ -24,12 +24,12 @@ from redis.exceptions import (
     TimeoutError,
 )
 
+from leadline import redis_url
 from streams.tables import StoreMisconfigured, StoreUnavailable
 
 Client = Redis | RedisCluster
 
 SOCKET_TIMEOUT_S = 20.0
-SCHEMES = ("redis", "rediss", "unix")
 PASSING = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, ClusterDownError, MasterDownError, OSError)
 REFUSED = (AuthenticationError, NoPermissionError)
 
@@ -50,17 +50,9 @@ def packing(base: type[Any]) -> type[Any]:
 
 
 def check_url(url: str) -> None:
-    """`StoreMisconfigured` for what is no URL of Redis, without quoting it: a misplaced sign may have made a password its port."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in SCHEMES and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise StoreMisconfigured(
-            "redis.url is no address of Redis: write redis://HOST:PORT/0, or rediss:// for TLS, with signs such as # or / in a "
-            "password written as %23 or %2F"
-        )
+    """`StoreMisconfigured` for what is no URL of Redis."""
+    if words := redis_url.fault(url):
+        raise StoreMisconfigured(f"redis.url is {words}" if words.startswith("no ") else f"redis.url: {words}")
 
 
 def shown(url: str) -> str:
@@ -103,6 +95,9 @@ def reached(url: str) -> Iterator[None]:
         text = str(error)
         if url.startswith("redis://") and ("closed by server" in text or "reset by peer" in text):
             raise StoreUnavailable(f"{text}; if this port speaks TLS, redis.url begins with rediss://") from error
+        if isinstance(error.__cause__, ConnectionError | TimeoutError) and not _tls_hint(error.__cause__):
+            where = "redis.url, --redis-url or LEADLINE_REDIS_URL"
+            raise StoreUnavailable(f"{text.rstrip('.')}; start Redis, or say by {where} where it is") from error
         raise
 
 

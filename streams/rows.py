@@ -45,6 +45,8 @@ class WaitingLabel(NamedTuple):
     label: float | str | bool
     values: dict[str, float] | None
     definition: str | None = None
+    offset: int = -1
+    """Where its message stands in the log."""
 
 
 def pack_predictions(
@@ -169,7 +171,7 @@ def time_of(row: bytes) -> float:
 
 _TIME = struct.Struct("<d")
 _encode = msgspec.msgpack.Encoder().encode
-_waiting = msgspec.msgpack.Decoder(list[tuple[float, float | str | bool, dict[str, float] | None, str | None]])
+_waiting = msgspec.msgpack.Decoder(list[tuple[float, float | str | bool, dict[str, float] | None, str | None, int]])
 
 
 def pack_waiting(labels: Sequence[WaitingLabel]) -> bytes:

@@ -15,6 +15,7 @@ from streams.factories import JudgeFactory, ObserveFactory
 from streams.gap_alert import gap_alert
 from streams.key_alert import key_alert
 from streams.learned import LearnedBaselines
+from streams.observe import Observer
 from streams.owner import DataGap
 from streams.partitioner import Finding
 from streams.redis_client import shown
@@ -69,7 +70,8 @@ def worker_settings(
 class QuietWhenIdle:
     """A factory whose stages do nothing on an idle fold unless there is something to send or to show.
 
-    An idle observer must not speak: its clock stands still, and saying so again and again would hold the judges' clocks.
+    An idle observer must not speak: its clock stands still, and saying so again and again would hold the judges' clocks. It shows once
+    what it has: the worker before it may have died between its last commit and showing it.
     """
 
     factory: StageFactory
@@ -84,6 +86,7 @@ class QuietWhenIdle:
 class _Quiet:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
+        self._shown = False
 
     def needed(self, source: str, records: Sequence[Record]) -> Mapping[str, Sequence[bytes]]:
         return self._stage.needed(source, records)
@@ -92,7 +95,8 @@ class _Quiet:
         self, source: str, records: Sequence[Record], found: Mapping[str, Mapping[bytes, bytes]], now: float
     ) -> Effects:
         if not records and source in ("predictions", "labels"):
-            return Effects()
+            shown, self._shown = self._shown, True
+            return Effects(views=self._stage.views()) if isinstance(self._stage, Observer) and not shown else Effects()
         effects = self._stage.fold(source, records, found, now)
         if not records and not (effects.views or effects.sends or effects.writes or effects.removes):
             return Effects()

@@ -152,6 +152,11 @@ class Spans:
         first = max(block - count + 1, -(-self.not_before >> level))
         return [found for number in range(first, block + 1) if (found := kept.get(number)) is not None]
 
+    def rows_between(self, level: int, first: int, last: int) -> float:
+        """Rows of the level's blocks first to last, both included, that are still kept."""
+        kept = self.blocks[level]
+        return sum(found.rows for number in range(first, last + 1) if (found := kept.get(number)) is not None)
+
     def dense(self, members: list[Block]) -> Vector:
         """The sum of blocks as a vector of the layout."""
         if not members:

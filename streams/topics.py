@@ -80,6 +80,11 @@ class Admin(AdminClient):
         self.poll(0)
         return next((error for error in reversed(self.heard) if final(error)), None)
 
+    def complaint(self) -> str | None:
+        """The first thing that a connection said, in its words."""
+        said = (error for error in self.heard if error.code() != KafkaError._ALL_BROKERS_DOWN)
+        return next((explained(error) for error in said), None)
+
 
 def admin_client(bootstrap_servers: str, settings: Mapping[str, Any] | None = None) -> Admin:
     """An admin client. `settings` are librdkafka's (TLS, SASL); they are never logged. `BrokerRefuses` for unusable ones."""
@@ -108,7 +113,8 @@ def describe_partitions(admin: AdminClient, *, timeout_s: float = 10.0) -> dict[
             patience = deadline - time.monotonic()
             if patience <= 0:
                 where = f" at {admin.where}" if isinstance(admin, Admin) else ""
-                words = f"no broker answered{where} within {timeout_s:g} s ({reason_of(error)})"
+                why = (admin.complaint() if isinstance(admin, Admin) else None) or reason_of(error)
+                words = f"no broker answered{where} within {timeout_s:g} s ({why})"
                 raise BrokerUnreachable(
                     f"{words}; look at kafka.bootstrap_servers and kafka.security.protocol"
                 ) from error

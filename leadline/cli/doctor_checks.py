@@ -111,8 +111,7 @@ def broker(config: Config) -> Iterator[Finding]:
         yield Finding("broker", "fail", str(error), "correct the keys that are named")
         return
     except BrokerUnreachable as error:
-        mend = "start Kafka (docker compose up, make kafka-up), or set kafka.bootstrap_servers"
-        mend += f"; if it runs there: does it speak {kafka.security.protocol} (kafka.security.protocol)?"
+        mend = f"start Kafka (docker compose up, make kafka-up); if it runs there: does it speak {kafka.security.protocol}?"
         yield Finding("broker", "fail", str(error), mend)
         return
     user = f", as {kafka.security.username}" if secured else ""

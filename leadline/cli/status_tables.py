@@ -20,7 +20,8 @@ def show(found: Mapping[str, Any]) -> None:
     """Everything on standard output."""
     out = console()
     if not found["models"]:
-        out.print("no model has been seen yet: run a worker (leadline run) and publish predictions")
+        start = "" if found["workers"] else "run a worker (leadline run) and "
+        out.print(f"no model has been seen yet: {start}publish predictions")
     else:
         _models(out, found["models"])
         for model in found["models"]:

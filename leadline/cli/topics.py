@@ -8,7 +8,7 @@ from leadline.cli.common import Bootstrap, ConfigFile, Json, clean_errors, load,
 
 WAIT_S = 15.0
 
-app = typer.Typer(no_args_is_help=True, help="Kafka topics.")
+app = typer.Typer(no_args_is_help=True, help="Create the Kafka topics that Leadline reads and writes.")
 
 
 @app.callback()

@@ -174,7 +174,7 @@ class Oracle:
                     self.counts["label_first"] += not request.waiting
                     request.waiting.append(event.body)
                 else:
-                    self._label(request, event.body, waited=False)
+                    self._label(request, event.body)
         return self
 
     def _prediction(self, request: Request, body: dict[str, Any]) -> None:
@@ -189,9 +189,9 @@ class Oracle:
             self.counts["early"] += 1
             self._slot(body, "early")
         for waiting in request.waiting:
-            self._label(request, waiting, waited=True)
+            self._label(request, waiting)
 
-    def _label(self, request: Request, body: dict[str, Any], *, waited: bool) -> None:
+    def _label(self, request: Request, body: dict[str, Any]) -> None:
         predicted = request.prediction
         assert predicted is not None
         words = {"yes": 1.0, "no": 0.0, "maybe": math.nan}
@@ -199,7 +199,7 @@ class Oracle:
         if value not in (0.0, 1.0):
             self._slot(predicted, "label_unusable")
             self.counts["label_unusable"] += 1
-            self.rejected["label_unusable"] += not waited
+            self.rejected["label_unusable"] += 1
             return
         delay = body["timestamp"] - predicted["timestamp"]
         if delay > WINDOW:

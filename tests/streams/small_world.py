@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from leadline.alert import Alert
 from leadline.config import Config, Join, Model, Panes, Rules
+from leadline.events import Digest
+from streams.digest_cells import NO_ENTRIES, Entries, pack_cells
 from streams.incidents import Where
 from streams.layout import Vector
 from streams.measure import measure
@@ -19,13 +21,14 @@ from streams.reference_book import ReferenceBook
 from streams.reference_files import build_reference, read_labels
 from streams.references import Reference
 from streams.tally import Tally
-from streams.tally_outcomes import tally_outcomes
+from streams.tally_outcomes import JoinedRows, tally_outcomes
 from streams.tally_predictions import tally_predictions
 
 Columns = dict[str, npt.NDArray[Any]]
 Fault = Callable[[Columns, np.random.Generator], None]
 
 PANE_S = 60.0
+MONDAY_S = 1_735_516_800.0  # 2024-12-30 00:00 UTC
 SITES = ("north", "south", "west")
 SITE_SHARES = (0.5, 0.35, 0.15)
 ALL = Where(None, "live", None)
@@ -64,8 +67,8 @@ def _values(column: npt.NDArray[Any]) -> list[Any]:
 
 def count(
     known: Reference, columns: Columns, masks: Mapping[Where, npt.NDArray[np.bool_]], *, labelled: bool = True
-) -> dict[Where, tuple[npt.NDArray[np.int32], Vector]]:
-    """Slots and values that the rows of each mask count for; with `labelled` their outcomes came at once."""
+) -> Entries:
+    """What the rows of each mask count for, in the masks' order; with `labelled` their outcomes came at once."""
     n = len(columns["score"])
     names = ("age", "pulse", "ward")
     rows = [dict(zip(names, row, strict=True)) for row in zip(*(_values(columns[name]) for name in names), strict=True)]
@@ -78,47 +81,48 @@ def count(
         tally.one("joined", everything)
         tally.one("outcomes", everything)
         truth = read_labels(known, columns["label"].tolist(), None)
-        tally_outcomes(tally, everything, measured.score, measured.predicted, truth, measured.score_codes, None)
+        ages = np.zeros(n, dtype=np.int64)
+        joined = JoinedRows(measured.score, measured.predicted, truth, ages, measured.score_codes)
+        tally_outcomes(tally, everything, joined, known)
     keys = np.stack([np.where(mask, at, -1) for at, mask in enumerate(masks.values())], axis=1)
-    return {
-        where: (
-            np.concatenate([sparse.indices, sparse.sum_indices]).astype(np.int32),
-            np.concatenate([np.asarray(sparse.counts, dtype=np.float64), sparse.sums]),
-        )
-        for where, sparse in zip(masks, tally.fold(keys, len(masks)), strict=True)
-    }
+    return tally.entries(keys, len(masks))
 
 
 def vector(known: Reference, columns: Columns, *, labelled: bool = True) -> Vector:
     """What all the rows count for."""
     everything = np.ones(len(columns["score"]), dtype=np.bool_)
-    slots, values = count(known, columns, {ALL: everything}, labelled=labelled)[ALL]
-    return known.layout.dense(slots.tolist(), values.tolist())
+    entries = count(known, columns, {ALL: everything}, labelled=labelled)
+    return known.layout.dense(entries.slots, entries.values)
 
 
 class Play:
-    """One model's judge over made-up minutes. `minutes` draws rows for each pane and judges everything before its end."""
+    """One model's judge over made-up minutes. `panes` draws the rows of each pane and judges everything before its end."""
 
     def __init__(
-        self, seed: int = 0, rules: Mapping[str, Any] | None = None, longest_span_s: float = 8 * 3600.0
+        self,
+        seed: int = 0,
+        rules: Mapping[str, Any] | None = None,
+        longest_span_s: float = 8 * 3600.0,
+        pane_s: float = PANE_S,
     ) -> None:
+        self.pane_s = pane_s
         self.known = reference()
         self.rng = np.random.default_rng(seed)
         config = Config(
             join=Join(delay_window=600.0),
-            panes=Panes(pane=PANE_S, longest_span=longest_span_s),
+            panes=Panes(pane=pane_s, longest_span=longest_span_s),
             models={"m": Model(latency_slo_ms=100.0)},
             rules=Rules(adwin=False, **(rules or {})),
         )
         self.judge = ModelJudge("m", config, ReferenceBook(config, {"m": self.known}))
-        self.pane = 1_000_000
+        self.pane = int(MONDAY_S / pane_s)
         self.alerts: list[Alert] = []
 
     @property
     def now(self) -> float:
-        return self.pane * PANE_S
+        return self.pane * self.pane_s
 
-    def minutes(self, number: int, *faults: Fault, rows: int = 20, versions: Mapping[str, float] | None = None) -> Play:
+    def panes(self, number: int, *faults: Fault, rows: int = 20, versions: Mapping[str, float] | None = None) -> Play:
         """`versions` gives each version's share of the rows; a fault that names a version is the caller's: see `of_version`."""
         for _ in range(number):
             columns = draw(self.rng, rows)
@@ -134,19 +138,17 @@ class Play:
 
     def _take(self, columns: Columns) -> None:
         given = columns.get("version", np.full(len(columns["score"]), "1", dtype=object))
-        for version in dict.fromkeys(given.tolist()):
-            if version not in self.judge.versions:
-                self.judge._new_version(version, "live")
         masks = {}
-        for version in (None, *(self.judge.serving if self.judge.several else ())):
+        for version in dict.fromkeys(given.tolist()):
             for site in (None, *SITES):
-                mask = np.ones(len(given), dtype=np.bool_)
-                mask &= given == version if version is not None else True
-                mask &= columns["site"] == site if site is not None else True
+                mask = given == version if site is None else (given == version) & (columns["site"] == site)
                 if mask.any():
                     masks[Where(version, "live", f"site={site}" if site is not None else None)] = mask
-        for where, (slots, values) in count(self.known, columns, masks).items():
-            self.judge._add(where, self.pane, int(self.now // 86_400), slots, values)
+        day = int(self.now // 86_400)
+        names = [(where.version or "", where.stage, where.segment, self.pane, day) for where in masks]
+        entries = count(self.known, columns, masks) if masks else NO_ENTRIES
+        packed = pack_cells(names, entries, 0, len(names))
+        self.judge.take(Digest(0, self.pane, "m", self.judge.mapping, self.now, 0.0, **packed))
 
     def lives(self, life: str) -> list[Alert]:
         return [alert for alert in self.alerts if alert.life == life]
@@ -186,6 +188,17 @@ def nulls(name: str, share: float) -> Fault:
         column = columns[name].copy()
         column[rng.random(len(column)) < share] = None if column.dtype == object else np.nan
         columns[name] = column
+
+    return act
+
+
+def unsent(site: str) -> Fault:
+    """Requests of the site do not come: their rows are somebody else's."""
+
+    def act(columns: Columns, rng: np.random.Generator) -> None:
+        kept = columns["site"] != site
+        for name in columns:
+            columns[name] = columns[name][kept]
 
     return act
 

@@ -89,7 +89,7 @@ def test_a_file_that_does_not_exist_is_named(tmp_path: Path, name: str) -> None:
 
 def test_gz_is_known_by_its_first_bytes_whatever_the_file_is_called(tmp_path: Path) -> None:
     packed, plain = tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz"
-    packed.write_bytes(gzip.compress(b'{"timestamp":1}\n'))
+    packed.write_bytes(gzip.compress(b'{"timestamp":1}\n', mtime=0))
     plain.write_bytes(b'{"timestamp":1}\n')
     assert [line.at for path in (packed, plain) for line in read_log(path, NOW)] == [1.0, 1.0]
 
@@ -105,8 +105,8 @@ def test_offsets_count_blank_lines_so_that_an_editor_finds_the_line(tmp_path: Pa
         ("a.parquet", b""),
         ("a.parquet", b"PAR1 and then something else"),
         ("a.csv", b"request_id,score\n"),
-        ("a.jsonl.gz", gzip.compress(b'{"timestamp":1}\n' * 99)[:-9]),
-        ("a.jsonl.gz", gzip.compress(b'{"timestamp":1}\n' * 99)[:20] + bytes(40)),
+        ("a.jsonl.gz", gzip.compress(b'{"timestamp":1}\n' * 99, mtime=0)[:-9]),
+        ("a.jsonl.gz", gzip.compress(b'{"timestamp":1}\n' * 99, mtime=0)[:20] + bytes(40)),
     ],
 )
 def test_a_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path, name: str, data: bytes) -> None:
@@ -123,7 +123,7 @@ def test_progress_adds_up_to_the_size_of_the_file(tmp_path: Path, name: str) -> 
         parquet.write_table(pa.Table.from_pylist(rows), path)
     else:
         data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-        path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+        path.write_bytes(gzip.compress(data, mtime=0) if name.endswith("gz") else data)
     told: list[int] = []
     assert len(list(read_log(path, NOW, told.append))) == 9000
     assert sum(told) == path.stat().st_size

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leadline.events import Digest, Label, Rejected
 from streams.rows import time_of
 from tests.streams.history import (
     DELAYS,
@@ -152,6 +155,46 @@ def test_a_label_that_comes_first_waits_for_its_prediction() -> None:
     assert not run.vectors()
     run.batches([("predictions", [prediction(1, T0, 2).record(0)])])
     assert run.observer.counts["joined"] == run.observer.counts["early"] == 1
+
+
+@pytest.mark.parametrize("label_first", [False, True])
+def test_an_unusable_label_is_rejected_whether_or_not_it_had_to_wait(label_first: bool) -> None:
+    events = [prediction(1, T0, 2), label(1, T0 + 5, "maybe")]
+    run = Run(configuration(), KNOWN)
+    sent = []
+    for event in events[::-1] if label_first else events:
+        effects = run.observer.fold(event.source, [event.record(7)], {}, 0.0)
+        sent += [send for send in effects.sends if send.topic == run.config.kafka.topics.rejected]
+    (told,) = sent
+    rejected = msgspec.json.decode(told.value, type=Rejected)
+    assert told.key == b"r1"
+    assert (rejected.reason, rejected.source_topic, rejected.source_offset) == (
+        "label_unusable",
+        run.config.kafka.topics.labels,
+        7,
+    )
+    assert msgspec.json.decode(rejected.original, type=Label).label == "maybe"
+    assert run.observer.counts["label_unusable"] == 1
+
+
+@pytest.mark.parametrize("model_id", ["m", "unreferenced"])
+@pytest.mark.parametrize("literal", [str(2**63), "-" + "9" * 25])
+def test_an_integer_beyond_64_bits_is_rejected_also_where_no_reference_knows_the_feature(
+    model_id: str, literal: str
+) -> None:
+    good, bad = prediction(1, T0, 2), prediction(2, T0, 2)
+    records = []
+    for at, (event, number) in enumerate([(good, f"{literal}.0"), (bad, literal)]):
+        body = event.body | {"model_id": model_id, "features": event.body["features"] | {"unheard_of": 12345.5}}
+        raw = json.dumps(body).replace("12345.5", number).encode()
+        records.append(event.record(at)._replace(value=raw))
+    run = Run(configuration(), KNOWN)
+    run.batches([("predictions", records)])
+    assert run.rejected == {"integer_too_large": 1}
+    assert run.observer.counts == {"predictions": 1}
+    assert set(run.observer.rows.rows) == {"r1"}
+    for digest in run.digests:
+        msgspec.json.decode(msgspec.json.encode(digest), type=Digest)
 
 
 def test_of_very_many_waiting_labels_the_last_one_counts() -> None:

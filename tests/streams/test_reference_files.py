@@ -146,11 +146,11 @@ def test_cells_of_csv_are_null_number_or_text_by_their_column(tmp_path: Path) ->
         ("short.csv", b"x,score\n1,0.5\n\n2\n", "line 3: 1 cells"),
         ("twice.csv", b"x,x\n1,2\n", "'x' twice"),
         ("latin.csv", "x\nMünchen\n".encode("latin-1"), "UTF-8"),
-        ("cut.csv.gz", gzip.compress(b"x,score\n" + b"1,0.5\n" * 99)[:-6], "cannot be read"),
+        ("cut.csv.gz", gzip.compress(b"x,score\n" + b"1,0.5\n" * 99, mtime=0)[:-6], "cannot be read"),
         ("plain.csv.gz", b"x,score\n1,0.5\n", "cannot be read"),
         ("bad.parquet", b"PAR1", "cannot be read"),
         ("bad.json", b"{", "bad.json"),
-        ("cut.json.gz", gzip.compress(b"{}")[:-3], "cannot be read"),
+        ("cut.json.gz", gzip.compress(b"{}", mtime=0)[:-3], "cannot be read"),
         ("probe.csv", b"x,score,probe__dense\n1,0.5,2\n", "probe__LAYER__mean"),
     ],
 )

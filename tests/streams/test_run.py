@@ -21,8 +21,10 @@ from leadline.publisher import Publisher
 from streams.configured_topics import check_present, topic_specs
 from streams.embedded_errors import EmbeddedDataLost
 from streams.embedded_watch import GRACE_S, EmbeddedWatch
+from streams.factories import ObserveFactory
 from streams.lag_guard import LagGuard, LogRange
 from streams.learned import LearnedBaselines
+from streams.observe import Observer
 from streams.owner import DataGap
 from streams.reference_book import ReferenceBook
 from streams.reference_files import build_reference
@@ -80,6 +82,16 @@ def test_an_idle_observer_says_nothing_and_an_idle_judge_only_what_changed() -> 
     assert silent.fold("changes", [], {}, 0.0) == Effects()
     assert showing.fold("changes", [], {}, 0.0).views == {"key": "text"}
     assert silent.fold("predictions", [Record(0, None, b"", 0.0)], {}, 0.0).checkpoint == b"c"
+
+
+def test_an_idle_observer_shows_once_what_the_one_before_it_may_not_have_shown() -> None:
+    config = Config()
+    record = Record(0, b"r", b'{"request_id": "r", "label": true, "timestamp": 1.7e9}', 1.7e9)
+    before = Observer(0, config, ReferenceBook(config))
+    committed = before.fold("labels", [record], {}, 1.7e9)
+    after = QuietWhenIdle(ObserveFactory(config, ReferenceBook(config), 1)).build(0, committed.checkpoint, {})
+    assert after.fold("predictions", [], {}, 1.7e9 + 3) == Effects(views=committed.views)
+    assert after.fold("predictions", [], {}, 1.7e9 + 6) == Effects()
 
 
 def test_a_gap_becomes_an_operational_alert_with_the_range_and_a_stable_id() -> None:
