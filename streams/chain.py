@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from streams.stage import Record
 
+LONG = 64  # offsets in a row without a record: more than the markers of transactions that end one after another
 TRUST_S = 60.0  # how long a lane that has shown a hole twice is believed without asking again
 
 
@@ -47,6 +48,7 @@ class Lane:
     asked: tuple[int, int] | None = None  # the hole [from, to) that the log was asked about again
     trusted_until: float = 0.0
     holes: int = 0  # offsets without a record, believed
+    long_holes: list[tuple[int, int]] = field(default_factory=list)  # [from, to), to be explained
 
     def take(self, count: int) -> Part:
         """The first `count` records leave the lane."""
@@ -79,11 +81,12 @@ class Chain:
             old = self.lanes.get(place)
             lane = self.lanes[place] = Lane(place, offset, offset, arrived_at=now)
             if old is not None:
-                lane.handed, lane.asked, lane.trusted_until, lane.holes = (
+                lane.handed, lane.asked, lane.trusted_until, lane.holes, lane.long_holes = (
                     old.handed,
                     old.asked,
                     old.trusted_until,
                     old.holes,
+                    old.long_holes,
                 )
 
     def positions(self) -> dict[Place, int]:
@@ -107,6 +110,8 @@ class Chain:
             # Counted anew: what came before a hole may have been taken just now.
             missing = records[-1].offset + 1 - lane.upto - len(records)
             lane.holes += missing
+            if missing > LONG:
+                lane.long_holes += _long_holes(lane.upto, records)
         lane.records.extend(records)
         lane.upto = records[-1].offset + 1
         return True
@@ -124,6 +129,15 @@ class Chain:
             lane.upto += before
         lane.asked = hole
         return False
+
+
+def _long_holes(upto: int, records: list[Record]) -> list[tuple[int, int]]:
+    found = []
+    for record in records:
+        if record.offset - upto > LONG:
+            found.append((upto, record.offset))
+        upto = record.offset + 1
+    return found
 
 
 def count_until(records: list[Record], timestamp: float) -> int:

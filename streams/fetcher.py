@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -66,7 +67,8 @@ class Fetcher:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         """`options`: librdkafka's; `group.id` is for reading committed offsets, we never join by it."""
-        self._consumer = Consumer({**DEFAULTS, **options, "error_cb": self._on_error}, logger=log)
+        self._options = {**DEFAULTS, **options, "error_cb": self._on_error}
+        self._consumer = Consumer(self._options, logger=log)
         self._paused: set[Place] = set()
 
     @property
@@ -121,6 +123,27 @@ class Fetcher:
             if answer.error is not None:
                 raise KafkaException(answer.error)
         return {Place(answer.topic, answer.partition): answer.offset for answer in answers if answer.offset >= 0}
+
+    def emptiest(self, place: Place, begin: int, end: int) -> tuple[int, int]:
+        """*Blocks*: the longest run of offsets in [begin, end) without any record, not even of an aborted transaction.
+
+        Reads the range once more by itself, so that the lanes are not disturbed; `end` holds a record.
+        """
+        longest, upto, deadline = (begin, begin), begin, monotonic() + REQUEST_TIMEOUT_S
+        consumer = Consumer({**self._options, "isolation.level": "read_uncommitted"}, logger=log)
+        try:
+            consumer.assign([TopicPartition(*place, begin)])
+            while upto < end:
+                for message in consumer.consume(1000, 0.2):
+                    offset = message.offset()
+                    if message.error() is None and offset is not None and offset >= upto:
+                        longest = max(longest, (upto, min(offset, end)), key=lambda found: found[1] - found[0])
+                        upto = offset + 1
+                if monotonic() > deadline:
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        finally:
+            consumer.close()
+        return longest
 
     def close(self) -> None:
         """*Blocks* shortly."""

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar, TypeVarTuple
 
 from confluent_kafka import Message
 
-from streams.chain import Chain, Lane, Part, Place, share
+from streams.chain import LONG, Chain, Lane, Part, Place, share
 from streams.fetcher import Fetcher, sort_out
 from streams.tables import Kind, Owner
 
@@ -183,6 +183,22 @@ class Intake:
         """Lanes whose offset the log no longer holds, told once."""
         lost, self._lost = self._lost, set()
         return lost
+
+    async def unexplained(self) -> list[tuple[Place, int, int]]:
+        """Ranges [from, to) that the log does not hold, and that neither markers nor aborted records explain; told once.
+
+        The log is asked: what transactions hide is there for a reader that does not care. What compaction or a fault of
+        the broker has removed is not.
+        """
+        found = []
+        for place, lane in list(self.chain.lanes.items()):
+            while lane.long_holes:
+                begin, end = lane.long_holes[0]
+                first, last = await asyncio.to_thread(self._fetcher.emptiest, place, begin, end)
+                lane.long_holes.remove((begin, end))
+                if last - first > LONG:
+                    found.append((place, first, last))
+        return found
 
     def lag(self, place: Place, offset: int) -> int | None:
         """Offsets between `offset` and the end of the log as last heard."""

@@ -288,6 +288,20 @@ class Work:
         """How many keys were looked at, and lie where they do not belong."""
         return {Place(topic, self.owner.partition): keys for topic, keys in self._keys.topics.items()}
 
+    async def tell_gap(self, gap: DataGap) -> None:
+        """A hole that nothing explains was passed over."""
+        async with self._lock:
+            if not self.live:
+                return
+            self._shared.counters.gaps += 1
+            log.error("DATA GAP: %s/%s has no records from %d to %d", gap.topic, gap.partition, gap.first, gap.end - 1)
+            identity = f"{gap.topic}-{gap.partition}-{gap.first}-hole"
+            outgoing = self._owed(self._shared.on_gap(gap), identity, self._sequence, self._fence)
+            try:
+                await self._commit(Effects(), outgoing, dict(self.offsets))
+            except StoreUnavailable as error:
+                await self._doubt(error)
+
     async def tell_keys(self) -> None:
         """Add up what all observers have counted of their keys; tell what began or is over. For the first one alone."""
         async with self._lock:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from streams.beginning import DataGap
 from streams.chain import Place
 from streams.intake import Fetched, Intake
 from streams.owner import Shared, Work
@@ -130,6 +131,12 @@ class Owners:
                 self.shared.counters.rewinds += 1
                 log.info("%s: a batch was dropped on its way, going back to %s", work.owner, stray)
                 await self.intake.go_back(stray)
+
+    async def explain_holes(self) -> None:
+        """Report ranges of the log that are not there and that no transaction hides."""
+        for place, first, end in await self.intake.unexplained():
+            if work := self._works.get(self.intake.owner_of(place)):
+                await work.tell_gap(DataGap(*place, first, end))
 
     def _placed(self, work: Work) -> bool:
         """Whether the group's last word is that the owner is ours."""

@@ -23,6 +23,7 @@ LEAST_ROWS, LEAST_PER_CLASS = (
     5,
 )  # a cell's share of an alarm's rows is small: what compares effects needs fewer than what alarms
 LEAST_FACTS = 5  # a single row with NaN lies in some segment: that says nothing of the segment
+NOISE_SHRINKS = ("psi", "js_divergence")  # their noise floors fall as 1/n
 SOLID_ROWS = (
     20  # the largest effect is taken over cells of at least so many rows: in smaller ones noise alone is larger
 )
@@ -45,6 +46,15 @@ class Scoper:
         sensitive = scaled(evaluator.rules, 1e-3).model_copy(update=fewer)
         self.sensitive = Evaluator(evaluator.reference, sensitive, evaluator.latency_slo_ms)
         self._complements: dict[str, Baseline | None] = {}
+
+    @staticmethod
+    def _told(finding: Finding | None, like: Finding) -> Finding:
+        """The cell's figures under the limit that people set, and the noise floor of an alarm for so many rows: comparing used neither."""
+        if finding is None or finding.threshold <= 0:
+            return like
+        floor = like.floor * like.n / max(finding.n, 1) if like.signal in NOISE_SHRINKS and like.n else finding.floor
+        strength = finding.strength * finding.threshold / like.threshold
+        return finding._replace(threshold=like.threshold, critical=like.critical, strength=strength, floor=floor)
 
     def _effect(self, vector: Vector, baseline: Baseline, like: Finding) -> tuple[float, Finding | None]:
         finding = self.sensitive.first(vector, baseline, 0.5, like)
@@ -101,7 +111,7 @@ class Scoper:
         if not acceptable:
             effect, finding = self._effect(everything, base, like)
             return (
-                Affected(whole, finding or firing.finding, 1.0)
+                Affected(whole, self._told(finding, like), 1.0)
                 if effect > 0
                 else Affected(firing.where, firing.finding, 1.0)
             )
@@ -111,11 +121,13 @@ class Scoper:
             ((own, rows, where) for own, rows, where in acceptable if own >= SAME_EFFECT * best),
             key=lambda item: (item[1], str(item[2])),
         )
+        if where == firing.where:
+            return Affected(where, like, rows / total)
         vector, own_base = span(where), self.evaluator.baseline(where.segment)
         assert vector is not None
         assert own_base is not None
         _, finding = self._effect(vector, own_base, like)
-        return Affected(where, finding or firing.finding, rows / total)
+        return Affected(where, self._told(finding, like), rows / total)
 
     def causes(self, firing: Firing, where: Where, cells: Mapping[Where, Spans]) -> list[Finding]:
         """What else stands out in that cell and span: a weaker door than an alert's, because something is known to be wrong."""

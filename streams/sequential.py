@@ -77,7 +77,7 @@ class Sequential:
             self.waiting.clear()
             return []
         fired: list[Firing] = []
-        for group in sorted(self.waiting.pieces):
+        for group in sorted(self.waiting.queues):
             where = _cell(group.version, group.stage, several)
             for chunk in self.waiting.take(group, when):
                 of_chunk = list(self._feed(group, chunk, where, when))

@@ -168,6 +168,9 @@ class Spans:
     def recent(self, end: int, rows: float, outcomes: float) -> tuple[Vector, int] | None:
         """The shortest span of whole blocks up to pane `end` that holds so many rows and outcomes: (vector, first pane)."""
         for level in range(self.levels):
+            # The sums over all that is kept bound every span's.
+            if self._rows[level] < rows or self._outcomes[level] < outcomes:
+                continue
             last = (end >> level) - 1
             for count in range(1 if level == 0 else BLOCKS // 2, BLOCKS + 1):
                 members = self.members(level, count, last)

@@ -76,7 +76,8 @@ class SubjectRules:
         if not len(suspects):
             return
         plain = self._plain_psi(live, base)
-        for at in suspects.tolist():
+        of_js = js_divergence(live[suspects], base.groups[suspects])
+        for at, js in zip(suspects.tolist(), of_js.tolist(), strict=True):
             if plain[at] >= self.psi_warn[at]:
                 layer: Layer = "model" if self.subjects.sections[at] == "score" else "data"
                 floor, effect = float(shift.floor[at]), float(shift.debiased[at])
@@ -94,7 +95,6 @@ class SubjectRules:
                     effect,
                 )
                 # To second order JS is PSI / 8 and obeys the same law: where PSI is no noise, JS is none.
-                js = float(js_divergence(live[at], base.groups[at]))
                 bias = float((shift.bins[at] - 1) * shift.noise[at]) / 8
                 if js - bias >= self.rules.js_divergence.warn:
                     limits = self.rules.js_divergence

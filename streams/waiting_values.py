@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -33,77 +33,118 @@ class Chunk(NamedTuple):
     values: npt.NDArray[np.float64]
 
 
-class Piece(msgspec.Struct, array_like=True):
+class Piece(NamedTuple):
     """What one digest brought, or what a tick left: times, hashes, and levels [streams, n]."""
 
-    times: list[float]
-    order: list[int]
-    values: list[list[int]]
+    times: npt.NDArray[np.float64]
+    order: npt.NDArray[np.int64]
+    levels: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, times: Sequence[float], order: Sequence[int], levels: Sequence[Sequence[int]]) -> Piece:
+        return cls(
+            np.array(times, dtype=np.float64),
+            np.array(order, dtype=np.int64),
+            np.array(levels, dtype=np.int64).reshape(len(levels), len(times)),
+        )
+
+    def pack(self) -> bytes:
+        return msgspec.msgpack.encode((self.times.tolist(), self.order.tolist(), self.levels.tolist()))
+
+    @classmethod
+    def unpack(cls, row: bytes) -> Piece:
+        return cls.of(*msgspec.msgpack.decode(row, type=tuple[list[float], list[int], list[list[int]]]))
+
+
+class Queue:
+    """The pieces of one group. The first is in order; what came after it is put in order when a chunk may be due."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+        self.waiting = 0
+        self._sorted: Piece | None = None
+
+    def append(self, piece: Piece) -> None:
+        self.pieces.append(piece)
+        self.waiting += len(piece.times)
+        self._sorted = None
+
+    def take(self, before: float) -> Piece | None:
+        """Whole chunks of values before a time, the oldest first; what is left is one piece. None where there is no whole chunk."""
+        if self.waiting < CHUNK:
+            return None
+        if self._sorted is None:
+            times, order = (np.concatenate([piece[part] for piece in self.pieces]) for part in (0, 1))
+            sequence = np.lexsort((order, times))
+            levels = np.concatenate([piece.levels for piece in self.pieces], axis=1)
+            self._sorted = Piece(times[sequence], order[sequence], levels[:, sequence])
+        times, order, levels = self._sorted
+        if not times[CHUNK - 1] < before:
+            return None
+        n = int(np.searchsorted(times, before, side="left")) // CHUNK * CHUNK
+        rest = Piece(times[n:], order[n:], levels[:, n:])
+        self.pieces = [rest] if len(rest.times) else []
+        self.waiting -= n
+        self._sorted = rest
+        return Piece(times[:n], order[:n], levels[:, :n])
 
 
 class WaitingValues:
     """Each piece is a row of its own: a commit writes what came, not all that waits."""
 
     def __init__(self) -> None:
-        self.pieces: dict[Group, list[Piece]] = {}
+        self.queues: dict[Group, Queue] = {}
         self.dropped = 0
-        self._written: dict[str, bytes] = {}
-        self._gone: dict[str, None] = {}
+        self._written: dict[tuple[Group, int], None] = {}
+        self._gone: dict[tuple[Group, int], None] = {}
 
     def keep(self, sample: DigestSample) -> None:
         """Takes a digest's sample in; beyond `MAX_WAITING` values it is dropped, and counted."""
-        pieces = self.pieces.setdefault(Group(sample.version, sample.stage, sample.kind), [])
-        if sum(len(piece.times) for piece in pieces) >= MAX_WAITING:
+        group = Group(sample.version, sample.stage, sample.kind)
+        queue = self.queues.setdefault(group, Queue())
+        if queue.waiting >= MAX_WAITING:
             self.dropped += len(sample.times)
             return
-        self._append(Group(sample.version, sample.stage, sample.kind), Piece(sample.times, sample.order, sample.values))
+        queue.append(Piece.of(sample.times, sample.order, sample.values))
+        self._write(group, len(queue.pieces) - 1)
 
     def take(self, group: Group, before: float) -> Iterator[Chunk]:
         """Whole chunks of values before a time, the oldest first. However the values come, a chunk holds the same ones."""
-        pieces = self.pieces[group]
-        if sum(len(piece.times) for piece in pieces) < CHUNK:
+        queue = self.queues[group]
+        pieces = len(queue.pieces)
+        taken = queue.take(before)
+        if taken is None:
             return
-        times = np.concatenate([np.asarray(piece.times, dtype=np.float64) for piece in pieces])
-        order = np.concatenate([np.asarray(piece.order, dtype=np.int64) for piece in pieces])
-        sequence = np.lexsort((order, times))
-        n = int(np.searchsorted(times[sequence], before, side="left")) // CHUNK * CHUNK
-        if not n:
-            return
-        levels = np.concatenate([np.asarray(piece.values, dtype=np.int64) for piece in pieces], axis=1)
-        taken, rest = sequence[:n], sequence[n:]
-        self._forget(group)
-        if len(rest):
-            self._append(group, Piece(times[rest].tolist(), order[rest].tolist(), levels[:, rest].tolist()))
-        for at in range(0, n, CHUNK):
-            chosen = levels[:, taken[at : at + CHUNK]]
-            yield Chunk(times[taken[at : at + CHUNK]], np.where(chosen < 0, np.nan, chosen / LEVELS))
+        self._forget(group, pieces)
+        if queue.pieces:
+            self._write(group, 0)
+        for at in range(0, len(taken.times), CHUNK):
+            chosen = taken.levels[:, at : at + CHUNK]
+            yield Chunk(taken.times[at : at + CHUNK], np.where(chosen < 0, np.nan, chosen / LEVELS))
 
     def clear(self) -> None:
         """Forgets all."""
-        for group in self.pieces:
-            self._forget(group)
+        for group, queue in self.queues.items():
+            self._forget(group, len(queue.pieces))
+            self.queues[group] = Queue()
 
     # -- rows ------------------------------------------------------------------------------------------------------------------
 
-    def _append(self, group: Group, piece: Piece) -> None:
-        pieces = self.pieces[group]
-        name = SEPARATOR.join([*group, str(len(pieces))])
-        pieces.append(piece)
-        self._gone.pop(name, None)
-        self._written[name] = msgspec.msgpack.encode(piece)
+    def _write(self, group: Group, number: int) -> None:
+        self._gone.pop((group, number), None)
+        self._written[group, number] = None
 
-    def _forget(self, group: Group) -> None:
-        for number in range(len(self.pieces[group])):
-            name = SEPARATOR.join([*group, str(number)])
-            self._written.pop(name, None)
-            self._gone[name] = None
-        self.pieces[group] = []
+    def _forget(self, group: Group, pieces: int) -> None:
+        for number in range(pieces):
+            self._written.pop((group, number), None)
+            self._gone[group, number] = None
 
     def take_changes(self) -> tuple[dict[str, bytes], list[str]]:
         """Rows written and removed since the last call, by name."""
-        changes = self._written, list(self._gone)
+        written = {_name(*key): self.queues[key[0]].pieces[key[1]].pack() for key in self._written}
+        gone = [_name(*key) for key in self._gone]
         self._written, self._gone = {}, {}
-        return changes
+        return written, gone
 
     def restore(self, rows: dict[str, bytes]) -> None:
         """Takes back the rows."""
@@ -111,5 +152,13 @@ class WaitingValues:
         for name, row in rows.items():
             version, stage, kind, number = name.split(SEPARATOR)
             group = Group(version, stage, kind)  # type: ignore[arg-type]
-            numbered.setdefault(group, {})[int(number)] = msgspec.msgpack.decode(row, type=Piece)
-        self.pieces = {group: [pieces[at] for at in sorted(pieces)] for group, pieces in numbered.items()}
+            numbered.setdefault(group, {})[int(number)] = Piece.unpack(row)
+        self.queues = {}
+        for group, pieces in numbered.items():
+            queue = self.queues[group] = Queue()
+            for at in sorted(pieces):
+                queue.append(pieces[at])
+
+
+def _name(group: Group, number: int) -> str:
+    return SEPARATOR.join([*group, str(number)])

@@ -105,7 +105,7 @@ class Worker:
             asyncio.create_task(app.start(), name="leadline-app"),
             asyncio.create_task(self._tend(owners, app), name="leadline-tend"),
             asyncio.create_task(self._show(), name="leadline-views"),
-            asyncio.create_task(self._check_topics(watch), name="leadline-topics"),
+            asyncio.create_task(self._check_topics(watch, owners), name="leadline-topics"),
         ]
         try:
             reason = await self._until_over(owners, app, tasks)
@@ -177,11 +177,12 @@ class Worker:
             except StoreUnavailable as error:
                 log.warning("status not shown: %s", error)
 
-    async def _check_topics(self, watch: TopicWatch) -> None:
+    async def _check_topics(self, watch: TopicWatch, owners: Owners) -> None:
         while True:
             await asyncio.sleep(self.settings.topics_s)
             try:
                 await watch.check()
+                await owners.explain_holes()
             except KafkaException as error:
                 log.warning("topics not looked at: %s", error)
 

@@ -131,7 +131,7 @@ def test_a_command_without_its_servers_says_so_in_a_line(tmp_path: Path, command
 def test_a_url_that_is_none_is_told_without_its_password(tmp_path: Path) -> None:
     (tmp_path / "leadline.yaml").write_text("redis: {url: 'redis://:hun#ter2@somewhere/0'}\n")
     done = leadline("status", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "redis.url" in done.stderr
     assert "hun" not in done.stderr
 

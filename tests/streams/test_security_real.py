@@ -259,7 +259,8 @@ def test_another_protocol_than_the_listeners_is_suspected(servers: Servers) -> N
     assert "kafka.security.protocol" in done.stderr
     doctor = servers.run("doctor", "--json", config=servers.config("leadline-worker", protocol="SASL_PLAINTEXT"))
     (broker,) = [row for row in json.loads(doctor.stdout)["findings"] if row["name"] == "broker"]
-    assert "kafka.security.protocol" in broker["mend"]
+    assert "kafka.security.protocol" in broker["detail"]
+    assert "SASL_PLAINTEXT" in broker["mend"]
 
 
 @pytest.mark.kafka

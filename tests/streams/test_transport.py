@@ -6,12 +6,13 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from streams.chain import Place
+from streams.chain import LONG, Place
 from streams.fetcher import Fetcher
 from streams.intake import Fetched, Intake
 from streams.librdkafka import ApiKey
@@ -234,7 +235,7 @@ def test_offsets_of_transactions_are_explained_holes(on_kafka: Inside) -> None:
     kept = 0
     for number in range(12):
         producer.begin_transaction()
-        for record in range(10):
+        for record in range(10 if number else 400):  # the first is aborted: a long hole
             key = b"id-%d" % (inside.sent + kept + record) if number % 3 else b"aborted-%d-%d" % (number, record)
             for topic in (inside.topics.predictions, inside.topics.labels):
                 producer.produce(topic, key=key, value=b"{}", partition=record % PARTITIONS)
@@ -247,11 +248,45 @@ def test_offsets_of_transactions_are_explained_holes(on_kafka: Inside) -> None:
     inside.sent += kept
 
     async def body() -> None:
-        async with inside.worker(batch_records=7) as worker:
+        async with inside.worker(batch_records=7, topics_s=0.2) as worker:
             await inside.counted(worker)
-            assert sum(standing.holes for standing in worker.progress().partitions.values()) > 0
+            assert sum(standing.holes for standing in worker.progress().partitions.values()) > 400
+            lanes = worker._owners.intake.chain.lanes.values()  # type: ignore[union-attr]
+            await until(lambda: not any(lane.long_holes for lane in lanes), 20, worker)
+            assert worker.progress().data_gaps == 0
 
     asyncio.run(body())
+
+
+def test_a_hole_that_nothing_explains_is_reported(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a compaction, or a fault of the broker: the log shows the same hole however often it is asked."""
+    gaps: list[DataGap] = []
+    gone = range(30, 30 + 2 * LONG)
+    topic = inside.topics.labels
+
+    def there(messages: list[Message]) -> list[Message]:
+        return [m for m in messages if (m.topic(), m.partition()) != (topic, 0) or m.offset() not in gone]
+
+    class Forgetful(Consumer):
+        def consume(self, *arguments: Any) -> list[Message]:
+            return there(super().consume(*arguments))
+
+    def alert(gap: DataGap) -> Sequence[Send]:
+        gaps.append(gap)
+        return [Send(inside.topics.changes, b"gap", b"{}", 0)]
+
+    monkeypatch.setattr("streams.fetcher.Consumer", Forgetful)
+    inside.send(600)
+
+    async def body() -> None:
+        async with inside.worker(on_gap=alert, topics_s=0.2) as worker:
+            await until(lambda: inside.totals().get("labels") == 600 - len(gone), 30, worker)
+            await until(lambda: worker.progress().data_gaps == 1, 20, worker)
+            await until(lambda: worker.progress().outbox_sent > 0, 20, worker)
+            assert worker.progress().partitions[Place(topic, 0)].holes == len(gone)
+
+    asyncio.run(body())
+    assert gaps == [DataGap(topic, 0, gone.start, gone.stop)]
 
 
 def test_an_idle_owner_is_folded_without_records(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
