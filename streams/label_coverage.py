@@ -35,8 +35,8 @@ WHOLE = 1.0 - 1e-9  # of the labels, short of rounding
 
 
 def ages(window_s: float) -> list[int]:
-    """Ages in quarter hours at which the share of labels is learned: 1, 2, 3, 4, 6, 8, 12, ... up to the delay window."""
-    last = max(math.ceil(window_s / COHORT_S), 1)
+    """Ages in quarter hours at which the share of labels is learned: 1, 2, 3, 4, 6, 8, 12, ... until no label can come any more."""
+    last = max(math.ceil(window_s / COHORT_S), 1) + 1  # the youngest prediction of a quarter hour too
     grid, step = [1, 2, 3], 4
     while step < last:
         grid += [step, step + step // 2]
@@ -187,13 +187,10 @@ class LabelCoverage:
         past = [worst for number, worst in seen.items() if number < epoch]
         return min(1.0, *past) if past else None
 
-    def due(self, clock: float) -> Estimate | None:
+    def due(self) -> Estimate | None:
         """Joined over due predictions: those whose label could still come are left out. None while none is due."""
-        old = [counts for start, counts in self.state.cohorts.items() if start + COHORT_S + self.window_s <= clock]
         rows, joined, _ = self.state.by_age.get(self.ages[-1], (0, 0, 0))
-        if old or rows:
-            return share(joined, rows)
-        return None
+        return share(joined, rows) if rows else None
 
     def expected(self) -> tuple[Estimate, float] | None:
         """Coverage of the cohorts whose window is open, and what earlier cohorts had at the same ages; None while that is learned."""

@@ -14,9 +14,9 @@ from streams.backtest import Backtest
 from streams.figure import Figure
 from streams.figures import figures
 from streams.gather import DAY_S
-from streams.group_figures import group_figures
 from streams.incidents import Where
 from streams.model_judge import ModelJudge
+from streams.model_wide_figures import of_days, of_labels
 from streams.views import incident_row
 
 REPORT_VERSION = 1
@@ -67,7 +67,7 @@ def _model(judge: ModelJudge) -> dict[str, Any]:
 
 def figure_rows(judge: ModelJudge) -> Iterator[dict[str, Any]]:
     """Every figure of every cell: the whole log (null window) and each UTC day, by the day of the prediction (axis cohort); outcomes
-    also by the day on which the pair was complete (axis arrival)."""
+    also by the day on which the pair was complete (axis arrival). Then what no single cell gives."""
     only = judge.serving[0] if len(judge.serving) == 1 else None
     for axis, cohorts in (("cohort", judge.days), ("arrival", judge.arrivals)):
         days: dict[Where, list[int]] = {}
@@ -88,22 +88,14 @@ def figure_rows(judge: ModelJudge) -> Iterator[dict[str, Any]]:
                 for version in versions:
                     for figure in rows:
                         yield _row(judge.model_id, version, where, axis, start, end, figure)
-    yield from _group_rows(judge, only)
+    layout, control, usual = judge.reference.layout, judge.groups.control, judge.reference.cells
+    for where, axis, start, end, figure in of_days(layout, judge.days, control, usual):
+        for version in [where.version] if only is None or where.version is not None else [None, only]:
+            yield _row(judge.model_id, version, where, axis, start, end, figure)
+    for where, axis, start, end, figure in of_labels(judge.labels):
+        yield _row(judge.model_id, where.version, where, axis, start, end, figure)
     for where, figure in judge.sequential.figures(judge.several):
         yield _row(judge.model_id, where.version, where, "arrival", None, None, figure)
-
-
-def _group_rows(judge: ModelJudge, only: str | None) -> Iterator[dict[str, Any]]:
-    """Gaps between the values of each segment name, over the whole log; the segment is null, the subject its name."""
-    named: dict[tuple[str | None, str, str], dict[str, np.ndarray]] = {}
-    for where in dict.fromkeys(where for where, _ in judge.days.cells()):
-        if where.segment is not None:
-            key = (where.version, where.stage, where.segment.partition("=")[0])
-            named.setdefault(key, {})[where.segment] = judge.days.total(where)
-    for (version, stage, _), groups in named.items():
-        for figure in group_figures(judge.reference.layout, groups):
-            for shown in [version] if only is None or version is not None else [None, only]:
-                yield _row(judge.model_id, shown, Where(version, stage, None), "cohort", None, None, figure)
 
 
 def _row(

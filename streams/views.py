@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from streams.figure import Figure
 from streams.figures import figures
 from streams.incidents import Incident
 from streams.model_judge import ModelJudge
+from streams.model_wide_figures import of_labels, of_recent_days
 from streams.references import dump_reference
 
 EVERY_S = 2.0  # processing time between two refreshes of a model's signals: views cost more than counting
@@ -101,6 +103,16 @@ class Views:
                         )
                         incident = firing.get((where, figure.signal, figure.subject))
                         shown[name] = _json(self._signal(figure, incident, judge, first))
+        layout, control, usual = judge.reference.layout, judge.groups.control, judge.reference.cells
+        firing = {row.key: incident for incident in judge.incidents for row in incident.evidence}
+        for where, _, start_s, end_s, figure in chain(
+            of_recent_days(layout, judge.days, control, usual), of_labels(judge.labels)
+        ):
+            if end_s is not None and figure.signal == "label_definition_share":
+                continue
+            name = "|".join([where.version or "*", where.segment or "*", figure.signal, figure.subject or "*"])
+            row = self._signal(figure, firing.get((where, figure.signal, figure.subject)), judge, None)
+            shown[name] = _json({**row, "window_start": start_s, "window_end": end_s or row["window_end"]})
         for where, figure in judge.sequential.figures(judge.several) if shown else ():
             name = "|".join([where.version or "*", where.segment or "*", figure.signal, figure.subject or "*"])
             shown[name] = _json(self._signal(figure, None, judge, None))

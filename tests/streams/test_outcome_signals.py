@@ -14,7 +14,9 @@ import pytest
 from leadline.config import Config, ConfigError, Join, Model, Panes, Rules, parse_config
 from streams.backtest import Backtest
 from streams.incidents import Incident
+from streams.report import figure_rows
 from streams.stage import Record
+from streams.views import Views
 
 START = 1_735_689_600.0
 Row = dict[str, Any]
@@ -313,3 +315,60 @@ def clean(task: str, seed: int, n: int, folder: Path) -> None:
         protected=("site", "arm"),
     )
     assert [(one.signal, one.subject, one.where) for one in incidents(made)] == []
+
+
+# -- figures that no single cell gives -------------------------------------------------------------------------------------
+
+
+def test_gaps_lifts_coverage_and_definitions_of_the_report_are_those_of_the_raw_rows(tmp_path: Path) -> None:
+    rng = np.random.default_rng(21)
+    rows = binary(rng, 1500)
+    for at, row in enumerate(rows):
+        row["segments"]["arm"] = str(rng.choice(["old", "new"]))
+        row["definition"] = "v1" if at < 1000 else "v2"
+        if rng.random() < 0.2:
+            del row["label"]
+    made = backtest(
+        rows,
+        reference("binary"),
+        tmp_path,
+        every_s=120.0,
+        business=("conversion",),
+        control="arm=old",
+        protected=("site",),
+    )
+    (judge,) = made.judge.models.values()
+    found = {
+        (row["signal"], row["subject"], row["segment"], row["window_start"]): row
+        for row in figure_rows(judge)
+        if row["model_version"] is None
+    }
+    frame = pd.DataFrame(rows)
+    frame["day"] = (START + np.arange(len(rows)) * 120.0) // 86_400
+    frame["site"], frame["arm"] = ([given[name] for given in frame["segments"]] for name in ("site", "arm"))
+    frame["chosen"] = frame["score"] >= 0.5
+    frame["conversion"] = [given["conversion"] for given in frame["values"]]
+    joined = frame[frame["label"].notna()]
+    for start, part in [(None, frame), *((day * 86_400.0, rows_of) for day, rows_of in frame.groupby("day"))]:
+        rate = part.groupby("site")["chosen"].mean()
+        row = found["demographic_parity_difference", "site", None, start]
+        assert row["value"] == pytest.approx(rate.max() - rate.min(), abs=1e-12)
+        assert row["reference"] < 0.05
+        told = part[part["label"].notna()]
+        hits = told[told["label"] == 1].groupby("site")["chosen"].mean()
+        row = found["true_positive_rate_difference", "site", None, start]
+        assert row["value"] == pytest.approx(hits.max() - hits.min(), abs=1e-12)
+        means = told.groupby("arm")["conversion"].mean()
+        row = found["business_lift_control", "conversion", "arm=new", start]
+        assert row["value"] == pytest.approx(means["new"] / means["old"] - 1, rel=1e-9)
+    share = (joined["definition"] == "v2").mean()
+    assert found["label_definition_share", "v2", None, None]["value"] == pytest.approx(share)
+    clock = START + 1499 * 120.0
+    times = START + np.arange(1500) * 120.0
+    closed = (times // 900 + 1) * 900 + 7200 <= clock // 900 * 900
+    row = found["label_coverage_due", None, None, None]
+    assert row["value"] == pytest.approx(frame["label"].notna().to_numpy()[closed].mean(), abs=0.01)
+    view = Views(made.config).model(judge, clock)["leadline:model:m:signals"]
+    assert isinstance(view, dict)
+    keys = {"*|*|demographic_parity_difference|site", "*|arm=new|business_lift_control|conversion"}
+    assert keys | {"*|*|label_coverage_due|*", "*|*|label_definition_share|v2"} <= view.keys()
