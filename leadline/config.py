@@ -241,6 +241,10 @@ class Rules(Part):
     lift: dict[str, LiftLimits] = Field(
         default=LIFT, description="relative change by name of the business value; a name without limits has no rule"
     )
+    channels: tuple[str, ...] = Field(
+        default=(),
+        description="channels that alerts of this model are for; none: `default`. Sinks name the channels they take",
+    )
     traffic_share: Limits = Field(
         default=Limits(warn=2.0, critical=4.0),
         description="a segment's share of the traffic against the same hours of the days before: so many times more, or less",

@@ -106,7 +106,7 @@ MEANINGS: dict[str, str] = {
     "rules.realised_minus_estimated": "gap (share of rows) between positives and what the same scores had before",
     "rules.schema_rate": "share of rows that lack a feature of the reference, or bring one it does not know",
     "models.task": (
-        "`auto`: from the reference; without one, from the first score "
+        "`auto`: from the reference; without one, from the scores "
         "(a map: multiclass, a number in [0, 1]: binary, any other: regression)"
     ),
     "models.positive_label": "the label that counts as positive; default: 1, true, yes, positive",

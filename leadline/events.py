@@ -168,6 +168,9 @@ class Digest(msgspec.Struct, frozen=True):
     learning: list[LearningRow] = []
     schema_seen: dict[str, dict[str, int]] = {}
     """version to (pipeline fingerprint, runtime version or unknown feature) to number of predictions."""
+    task: Literal["", "binary", "regression", "multiclass"] = ""
+    """Of a model without a baseline: what its scores have said so far; the layout follows from it and `classes`."""
+    classes: list[str] = []
     definitions: list[tuple[int, str, int]] = []
     """(arrival pane, version of the label's definition, labels in time that name it)."""
 

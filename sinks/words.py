@@ -100,7 +100,8 @@ class Telling:
 
 def scope_words(alert: Alert) -> str:
     share = alert.scope.share_of_traffic
-    return clean(str(alert.scope)) + (f" ({share:.1%} of traffic)" if share is not None else "")
+    # "all traffic (100.0% of traffic)" says one thing twice.
+    return clean(str(alert.scope)) + (f" ({share:.1%} of traffic)" if share is not None and share < 0.9995 else "")
 
 
 def since_words(alert: Alert) -> str:
@@ -144,7 +145,7 @@ def tell(alert: Alert) -> Telling:
     lines = [evidence_line(each) for each in shown]
     if len(alert.evidence) > len(shown):
         lines.append(f"and {len(alert.evidence) - len(shown)} more signals")
-    budget = f" · false alarms: {clean(alert.false_alarm_budget)}" if alert.false_alarm_budget else ""
+    budget = f" · false-alarm budget: {clean(alert.false_alarm_budget)}" if alert.false_alarm_budget else ""
     return Telling(
         headline=f"{alert.severity.upper()} · {LIFE[alert.life]} · {clean(alert.title)}",
         summary=clean(alert.summary),

@@ -10,6 +10,7 @@ from leadline.config import Rules
 from leadline.durations import format_duration
 from leadline.events import Change
 from streams.evaluate import Evaluator
+from streams.incident_words import summary_of
 from streams.incidents import EvidenceRow, Incident, Life, Where
 
 NAMES = {
@@ -118,6 +119,14 @@ ADVICE = {
     "label_coverage": "Look at the producer of labels: figures of outcomes rest on fewer rows than they should.",
 }
 CHANGE_WINDOW_S = 86_400.0
+UNDOABLE = ("deploy", "rollback", "feature_pipeline", "schema", "traffic")
+DIRECTED = {
+    "null_rate": ("more nulls", "fewer nulls"),
+    "mean_shift": ("mean rose", "mean fell"),
+    "label_rate": ("label rate rose", "label rate fell"),
+    "traffic_share": ("share of the traffic rose", "share of the traffic fell"),
+    "predicted_positive_rate": ("more positive answers", "fewer positive answers"),
+}
 
 
 def alert_of(
@@ -132,6 +141,7 @@ def alert_of(
     """The message about an incident at this moment. Its id is the incident's and the number of the message."""
     rows = sorted(incident.evidence, key=lambda row: row.finding.log10_p)
     primary = primary_row(incident)
+    before = changes_before(incident, changes)
     return Alert(
         alert_id=f"{incident.id}-{incident.messages}",
         incident_id=incident.id,
@@ -144,7 +154,7 @@ def alert_of(
         subject=incident.subject,
         layer=incident.layer,
         title=title_of(incident),
-        summary=summary_of(incident, life, when),
+        summary=summary_of(incident, primary, life, when),
         onset_at=incident.onset_at,
         onset_low=incident.onset_low,
         onset_high=incident.onset_high,
@@ -156,9 +166,10 @@ def alert_of(
         n=incident.n,
         noise_floor=_number(primary.finding.floor) if primary else None,
         evidence=tuple(_evidence(row) for row in rows[:20]),
-        false_alarm_budget=f"{rules.false_alarms_per_month:g} false incidents a month for this model",
-        changes_before=changes_before(incident, changes),
-        advice=(ADVICE[incident.signal],) if incident.signal in ADVICE and life != "resolved" else (),
+        false_alarm_budget=f"at most {rules.false_alarms_per_month:g} a month for this model",
+        changes_before=before,
+        advice=advice_of(incident, before) if life != "resolved" else (),
+        channels=rules.channels,
         baseline="learned" if learned else "reference",
     )
 
@@ -181,37 +192,31 @@ def scope_of(where: Where, share: float | None) -> Scope:
 def title_of(incident: Incident) -> str:
     """One line: model, what, where."""
     words = NAMES.get(incident.signal, incident.signal)
+    if incident.signal in DIRECTED:
+        words = DIRECTED[incident.signal][0 if incident.value >= incident.reference else 1]
+    if incident.signal == "traffic_share" and incident.value == 0:
+        words = "no traffic any more"
     subject = f"{incident.subject}: " if incident.subject else ""
     scope = str(scope_of(incident.where, None))
     return f"{incident.model_id}: {subject}{words} ({scope})"
 
 
-def summary_of(incident: Incident, life: Life, when: float) -> str:
-    """Two or three sentences with the figures, their n and what noise alone would do."""
-    row = primary_row(incident)
-    text = [
-        f"{incident.signal} is {_shown(incident.value)}, the reference {_shown(incident.reference)}, on {incident.n:,} rows"
-    ]
-    if row is not None:
-        text[0] += f" of the last {format_duration(row.end - row.start)}"
-        text[0] += (
-            f"; no change at all would show this once in 10^{-row.finding.log10_p:.0f} looks."
-            if math.isfinite(row.finding.log10_p)
-            else "."
-        )
-    others = len({item.finding.key for item in incident.evidence}) - 1
-    if others > 0:
-        text.append(f"{others} other signal{'s' if others > 1 else ''} moved with it.")
-    if incident.share is not None and incident.share < 0.995:
-        text.append(f"It holds {incident.share:.0%} of the traffic.")
-    if life == "resolved":
-        lasted = format_duration(max(when - incident.onset_at, 0.0))
-        text.append(
-            f"Back to normal after {lasted}."
-            if incident.ended == "recovered"
-            else "No row of it has come since: closed because nothing is left to judge, not because it was seen to recover."
-        )
-    return " ".join(text)
+def advice_of(incident: Incident, before: Sequence[ChangeNote]) -> tuple[str, ...]:
+    """What to do: first about what people did just before, then about the signal."""
+    found = []
+    for change in before:
+        version = incident.where.version
+        if change.kind in UNDOABLE and (version is None or change.version in (None, version)):
+            gap = format_duration(abs(incident.onset_at - change.timestamp))
+            side = "before" if change.timestamp <= incident.onset_at else "after"
+            which = f" of version {change.version}" if change.version else ""
+            found.append(
+                f"The {change.kind.replace('_', ' ')}{which} came {gap} {side} the onset: look there first, or take it back."
+            )
+            break
+    if incident.signal in ADVICE:
+        found.append(ADVICE[incident.signal])
+    return tuple(found)
 
 
 def changes_before(incident: Incident, changes: Sequence[Change]) -> tuple[ChangeNote, ...]:
@@ -246,7 +251,3 @@ def _evidence(row: EvidenceRow) -> Evidence:
 
 def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _shown(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else "unknown"

@@ -16,7 +16,7 @@ from streams.finding import Finding, found
 from streams.layout import Vector
 from streams.outcome_tests import accuracy_findings, calibration_findings, loss_findings, share_at_same_age
 from streams.references import Reference
-from streams.screen import departure_is_likely
+from streams.screen import SLACK, average_precision_of, departure_is_likely, highest_precision
 from streams.share_rule import share_findings
 
 LARGER_REFERENCE = 5.0  # labelled reference rows for each live one, where the error of the calibration map is left out
@@ -68,16 +68,14 @@ class BinaryRules:
                 value = float(auc.value)
                 yield found("auc", None, "outcome", value, base.auc, p + n, rules.auc, 3 * error, log_p, drop)
         # Average precision falls with the share of positives, without any fault: the reference's is taken at the live share.
-        live = average_precision(pos, neg)
         rule = rules.average_precision
-        if 1.0 - float(live.high) < rule.warn:
-            return
         weight = n / p * base.positives / base.negatives
-        usual = float(
-            average_precision(
-                self.layout.part(base.vector, "positives"), weight * self.layout.part(base.vector, "negatives")
-            ).value
-        )
+        known, others = self.layout.part(base.vector, "positives"), weight * self.layout.part(base.vector, "negatives")
+        highest = highest_precision(pos, neg)
+        if 1.0 - highest < rule.warn - SLACK or average_precision_of(known, others) - highest < rule.warn - SLACK:
+            return
+        live = average_precision(pos, neg)
+        usual = float(average_precision(known, others).value)
         drop = usual - float(live.high)
         if drop < rule.warn:
             return

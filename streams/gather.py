@@ -127,6 +127,8 @@ def digests(
             layout=reference.layout.fingerprint + reference.bins_fingerprint,
             clock=clock,
             sent_at=sent_at,
+            task=reference.task if reference.is_bare else "",
+            classes=list(reference.classes) if reference.is_bare else [],
             **pack_cells(names, entries, begin, end),
             samples=apart.samples if first else [],
             cohorts=[

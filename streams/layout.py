@@ -21,6 +21,11 @@ Task = Literal["binary", "regression", "multiclass"]
 Vector = npt.NDArray[np.float64]
 
 JOIN_SLOTS = ("joined", "outcomes", "late", "early", "revised", "duplicate", "too_early", "label_unusable")
+OF_ANY_TASK = frozenset(
+    {"rows", *JOIN_SLOTS, "collapse", "delay", "latency", "latency_rows", "latency_sum", "latency_squares"}
+    | {"score_sum", "score_squares"}
+) - {"outcomes"}
+"""Sections that mean the same whatever the task: outcomes are counted with losses that only one task has."""
 CALIBRATION_BINS = 10
 COLLAPSE_SLOTS = 256
 LATENCY_BINS = 560

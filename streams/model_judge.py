@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -24,6 +25,7 @@ from streams.group_rules import GroupRules
 from streams.incident_lives import IncidentLives, LivesState
 from streams.incidents import TRAFFIC_SHARE, Firing, Incident, Where
 from streams.label_watch import LabelState, LabelWatch
+from streams.layout import OF_ANY_TASK
 from streams.learning import learn
 from streams.live_baseline import LiveBaseline
 from streams.reference_book import ReferenceBook
@@ -50,6 +52,8 @@ class Saved(msgspec.Struct):
     schema_seen: dict[str, dict[str, int]] = {}
     sections: dict[str, tuple[int, int]] = {}
     labels: LabelState = msgspec.field(default_factory=LabelState)
+    task: Literal["", "binary", "regression", "multiclass"] = ""
+    classes: list[str] = []
 
 
 class ModelJudge:
@@ -119,6 +123,8 @@ class ModelJudge:
     def take(self, digest: Digest) -> None:
         """Merges one digest. Counts over other edges than the model's are not added, but counted (`foreign`)."""
         translate = None
+        if digest.task:
+            self.book.tell_task(self.model_id, digest.task, digest.classes)
         if digest.layout != self.mapping and not self._follow(digest):
             translate = self._from_bare(digest)
             if translate is None:
@@ -205,15 +211,20 @@ class ModelJudge:
         return True
 
     def _from_bare(self, digest: Digest) -> npt.NDArray[np.int32] | None:
-        """Another worker may not know the learned baseline yet: what it counts without features still counts."""
+        """Another worker may not know the learned baseline yet, or have seen too few scores to know the task: what it counts without
+        features still counts, of another task what all tasks have."""
         layout = self.reference.layout
-        nothing = bare(self.reference.task, layout.business, self.reference.classes, layout.probes, layout.resources)
+        task = digest.task or self.reference.task
+        classes = digest.classes if digest.task else self.reference.classes
+        nothing = bare(task, layout.business, classes, layout.probes, layout.resources)
         if digest.layout != nothing.layout.fingerprint + nothing.bins_fingerprint:
             return None
+        same = (task, tuple(classes)) == (self.reference.task, tuple(self.reference.classes))
         target = np.full(nothing.layout.size, -1, dtype=np.int32)
         for name, part in nothing.layout.slots.items():
-            there = layout.slots[name]
-            target[part] = np.arange(there.start, there.stop)
+            there = layout.slots.get(name)
+            if there is not None and (same or name in OF_ANY_TASK):
+                target[part] = np.arange(there.start, there.stop)
         return target
 
     def _change_reference(self) -> None:
@@ -344,6 +355,8 @@ class ModelJudge:
             self.schema_seen,
             self.reference.layout.sections,
             self.labels.save(),
+            self.reference.task if self.reference.is_bare else "",
+            list(self.reference.classes) if self.reference.is_bare else [],
         )
 
     def restore(
@@ -354,6 +367,10 @@ class ModelJudge:
         sequential: dict[str, bytes],
     ) -> None:
         """Takes back what `save` and the rows held. Blocks over edges that the reference no longer has are dropped."""
+        if saved.task:
+            self.book.tell_task(self.model_id, saved.task, saved.classes)
+        if self.book.get(self.model_id) is not self.reference:
+            self._change_reference()
         self.closed, self.versions, self.serving = saved.closed, saved.versions, saved.serving
         self.lives.restore(saved.lives)
         self.traffic.restore(saved.traffic)

@@ -174,6 +174,9 @@ class OutcomeSide:
         panes = self.state.panes(block.visible)
         rows = gather.add_rows(combinations, panes, times)
         score, predicted = head["score"].astype(np.float64), head["predicted"].astype(np.float64)
+        if reference.task == "regression" and reference.is_bare:
+            # Kept while the scores so far had all looked like probabilities: then the score is what was predicted.
+            predicted = np.where(head["mapping"] == self.state.mapping(reference.bins_fingerprint), predicted, score)
         score_codes = reference.score.bins.assign(score) if reference.score is not None else None  # type: ignore[arg-type]
         shares = None
         if reference.task == "multiclass" and reference.classes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -92,9 +92,9 @@ class PredictionSide:
         together: dict[tuple[int, float], int] = {}
         references: list[Reference] = []
         group: dict[str, int] = {}
+        self._tell_scores(first, models, scores, positions)
         for model_id in sorted(first, key=first.__getitem__):
-            # The first score fixes the task of a model without a reference.
-            reference = self.state.book.get(model_id, scores[first[model_id]])
+            reference = self.state.book.get(model_id)
             threshold = self.state.config.model_for(model_id).threshold
             group[model_id] = together.setdefault((id(reference), threshold), len(together))
             if group[model_id] == len(references):
@@ -104,6 +104,15 @@ class PredictionSide:
                 yield references[number], threshold, [at for at in positions if group[models[at]] == number]
             else:
                 yield references[number], threshold, None if every else positions
+
+    def _tell_scores(
+        self, known: Iterable[str], models: Sequence[str], scores: Sequence[Any], positions: Sequence[int]
+    ) -> None:
+        """The scores of models without a reference say what their task is, before their rows are measured."""
+        unknown = {model_id for model_id in known if self.state.book.is_learning(model_id)}
+        if unknown:
+            for model_id, at in _split(models, [at for at in positions if models[at] in unknown]):
+                self.state.book.tell_scores(model_id, [scores[place] for place in at])
 
     def _duplicates(
         self,

@@ -114,9 +114,29 @@ class Work:
 
     async def _still_ours(self) -> bool:
         try:
-            return await self._shared.tables.holds(self.owner, self._fence)
+            return await self._shared.tables.holds(self.owner, self._fence, self._stored_offsets())
         except StoreUnavailable:
             return False
+
+    def _stored_offsets(self) -> dict[str, int]:
+        log_id = self._shared.settings.log_id
+        return {stored_name(topic, log_id): offset for topic, offset in self.offsets.items()}
+
+    async def compare(self) -> None:
+        """While nothing comes no commit would notice that the store has gone back in time, or that we were replaced."""
+        async with self._lock:
+            if not self.live:
+                return
+            try:
+                if await self._shared.tables.holds(self.owner, self._fence, self._stored_offsets()):
+                    return
+                log.warning("%s: the store does not stand where we do, beginning again from it", self.owner)
+                if await self._shared.tables.holds(self.owner, self._fence):
+                    await self._again()
+                else:
+                    self._fenced()
+            except StoreUnavailable as error:
+                await self._doubt(error)
 
     async def _again(self) -> None:
         await self._claim()

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 STRAY_S = 5.0
 FENCED_S = 1.0
 KEYS_S = 5.0
+COMPARE_S = 5.0
 FIRST = Owner("observe", 0)
 NO_KEYS = Keys()
 
@@ -54,6 +55,7 @@ class Owners:
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.stopping = False
         self._keys_told_at = 0.0
+        self._compared_at = 0.0
         self._room = asyncio.Semaphore(shared.settings.owners_at_once)
         self._running: set[asyncio.Task[None]] = set()
 
@@ -113,6 +115,9 @@ class Owners:
         self.shared.relay.check()
         now = time.monotonic()
         idle = self.shared.settings.idle_fold_s
+        compare = now - self._compared_at >= COMPARE_S
+        if compare:
+            self._compared_at = now
         for work in list(self._works.values()):
             if work.busy or self.stopping or not self._placed(work):
                 continue
@@ -124,6 +129,8 @@ class Owners:
             if work.owner == FIRST and now - self._keys_told_at >= KEYS_S:
                 self._keys_told_at = now
                 await work.tell_keys()
+            if compare:
+                await work.compare()
             if idle is not None and quiet >= idle:
                 await work.idle()
             stray = self._stray(work)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from leadline.config import Config, ConfigError
 from streams.layout import Task
 from streams.reference_files import read_reference
 from streams.references import BadReference, Reference, bare
+
+WIDTHS: dict[Task, int] = {"binary": 0, "regression": 1, "multiclass": 2}
 
 
 class ReferenceBook:
@@ -44,34 +46,50 @@ class ReferenceBook:
         """The reference, or None while there is none."""
         return self._known.get(model_id) or self._shared
 
-    def task(self, model_id: str, score: object) -> Task:
-        """The configured task, or what a first score says: a map is multiclass, a number in [0, 1] binary, any other regression."""
-        task = self.config.model_for(model_id).task
-        if task != "auto":
-            return task
-        if isinstance(score, Mapping):
-            return "multiclass"
-        return "binary" if isinstance(score, float) and 0.0 <= score <= 1.0 else "regression"
+    def get(self, model_id: str) -> Reference:
+        """The reference, or the bare layout of the model's task as far as it is known."""
+        return self.find(model_id) or self._bare.get(model_id) or self._settle(model_id, "binary", ())
 
-    def get(self, model_id: str, first_score: object = 0.5) -> Reference:
-        """The reference, or the bare layout of the model's task. The task of a model never changes once seen."""
-        found = self.find(model_id)
-        if found is not None:
-            return found
-        if model_id not in self._bare:
-            model = self.config.model_for(model_id)
-            classes = sorted(first_score) if isinstance(first_score, Mapping) else ()
-            layout = (
-                self.task(model_id, first_score),
-                tuple(model.business),
-                tuple(classes),
-                tuple(model.probes),
-                tuple(model.resources),
-            )
-            # Shared, so that such models are worked on together.
-            if layout not in self._layouts:
-                self._layouts[layout] = bare(*layout)
-            self._bare[model_id] = self._layouts[layout]
+    def tell_scores(self, model_id: str, scores: Iterable[object]) -> bool:
+        """What scores say of a model without a reference and a configured task. True: its layout is another one now.
+
+        A map is multiclass, a number in [0, 1] binary, any other regression; the last of these that any score has said holds for good.
+        So workers that see other rows of a model first come to the same task, whatever they saw first.
+        """
+        if self.find(model_id) is not None or self.config.model_for(model_id).task not in ("auto", "multiclass"):
+            return False
+        said: Task = "binary"
+        for score in scores:
+            if isinstance(score, Mapping):
+                return self.tell_task(model_id, "multiclass", sorted(score))
+            if not (isinstance(score, float) and 0.0 <= score <= 1.0):
+                said = "regression"
+        return self.tell_task(model_id, said, ())
+
+    def tell_task(self, model_id: str, task: Task, classes: Sequence[str]) -> bool:
+        """The same from a worker that has looked at scores."""
+        known = self._bare.get(model_id)
+        if self.find(model_id) is not None or (
+            known is not None and (WIDTHS[task], bool(classes)) <= (WIDTHS[known.task], bool(known.classes))
+        ):
+            return False
+        return self._settle(model_id, task, classes) is not known
+
+    def _settle(self, model_id: str, task: Task, classes: Sequence[str]) -> Reference:
+        model = self.config.model_for(model_id)
+        if model.task != "auto":
+            task = model.task
+        layout = (
+            task,
+            tuple(model.business),
+            tuple(classes) if task == "multiclass" else (),
+            tuple(model.probes),
+            tuple(model.resources),
+        )
+        # Shared, so that such models are worked on together.
+        if layout not in self._layouts:
+            self._layouts[layout] = bare(*layout)
+        self._bare[model_id] = self._layouts[layout]
         return self._bare[model_id]
 
     def learn(self, model_id: str, reference: Reference) -> None:

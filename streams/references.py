@@ -157,6 +157,8 @@ class Reference:
             tuple(sorted(set(resources))),
             joint is not None,
         )
+        self.is_bare = learned and not features and score is None
+        """No baseline yet: only the task is known, and a multiclass model's classes."""
         self.joint = joint
         """Main directions of the standardised numeric features: what they leave unexplained is a figure of each row."""
         self.numeric = [at for at, feature in enumerate(self.features) if feature.kind == "numeric"]

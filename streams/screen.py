@@ -128,3 +128,18 @@ def calibration_floor(rows: Floats, scores: Floats, alpha: float) -> float:
     spread = float((rows * mean * (1.0 - mean)).sum())
     exponent = int((rows > 0.0).sum()) * log(2.0) - log(alpha)
     return float((exponent / 3.0 + ((exponent / 3.0) ** 2 + 2.0 * spread * exponent) ** 0.5) / max(total, 1.0))
+
+
+def highest_precision(pos: Floats, neg: Floats) -> float:
+    """`high` of `detectors.auc.average_precision` to rounding, over the bins that hold a row; `pos` holds one."""
+    at = np.flatnonzero(pos + neg)[::-1]
+    p, n = pos[at], neg[at]
+    hits, misses = p.cumsum(), n.cumsum()
+    return float((p * hits / np.maximum(hits + misses - n, 1.0)).sum() / hits[-1])
+
+
+def average_precision_of(pos: Floats, neg: Floats) -> float:
+    """`value` of `detectors.auc.average_precision` to rounding, over the bins that hold a row; `pos` holds one."""
+    at = np.flatnonzero(pos + neg)[::-1]
+    p, hits = pos[at], pos[at].cumsum()
+    return float((p * hits / (hits + neg[at].cumsum())).sum() / hits[-1])

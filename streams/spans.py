@@ -171,23 +171,25 @@ class Spans:
             # The sums over all that is kept bound every span's.
             if self._rows[level] < rows or self._outcomes[level] < outcomes:
                 continue
-            last = (end >> level) - 1
-            for count in range(1 if level == 0 else BLOCKS // 2, BLOCKS + 1):
-                members = self.members(level, count, last)
-                if (
-                    sum(member.rows for member in members) >= rows
-                    and sum(member.outcomes for member in members) >= outcomes
-                ):
-                    return self.dense(members), (last - count + 1) << level
+            last, kept, least = (end >> level) - 1, self.blocks[level], 1 if level == 0 else BLOCKS // 2
+            first = -(-self.not_before >> level)
+            held_rows = held_outcomes = 0.0
+            for count in range(1, BLOCKS + 1):
+                block = kept.get(last - count + 1) if last - count + 1 >= first else None
+                if block is not None:
+                    held_rows += block.rows
+                    held_outcomes += block.outcomes
+                if count >= least and held_rows >= rows and held_outcomes >= outcomes:
+                    return self.dense(self.members(level, count, last)), (last - count + 1) << level
         return None
 
     def last_row(self) -> int | None:
         """The end of the last block that holds a row, of the finest level that still has one; None where none has. Outcomes alone are no
         traffic."""
         for level, kept in enumerate(self.blocks):
-            ends = [(number + 1) << level for number, block in kept.items() if block.rows > 0]
-            if ends:
-                return max(ends)
+            for number in reversed(kept):
+                if kept[number].rows > 0:
+                    return (number + 1) << level
         return None
 
     # -- rows ------------------------------------------------------------------------------------------------------------------

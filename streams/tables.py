@@ -106,8 +106,8 @@ class Tables(Protocol):
         """Take the owner over: every earlier fence token of it is void from now on."""
         ...
 
-    async def holds(self, owner: Owner, fence: str) -> bool:
-        """Whether `fence` is still the owner's latest."""
+    async def holds(self, owner: Owner, fence: str, offsets: Mapping[str, int] | None = None) -> bool:
+        """Whether `fence` is still the owner's latest, and the store stands at `offsets`: one that went back does not."""
         ...
 
     async def read(self, owner: Owner, wanted: Mapping[str, Sequence[bytes]]) -> dict[str, Rows]:

@@ -43,8 +43,9 @@ class MemoryTables:
         outbox = [state.outbox[sequence] for sequence in sorted(state.outbox)]
         return Claimed(state.fence, state.known, dict(state.offsets), state.checkpoint, state.sequence, outbox)
 
-    async def holds(self, owner: Owner, fence: str) -> bool:
-        return self._state(owner).fence == fence
+    async def holds(self, owner: Owner, fence: str, offsets: Mapping[str, int] | None = None) -> bool:
+        state = self._state(owner)
+        return state.fence == fence and all(state.offsets.get(name) == at for name, at in (offsets or {}).items())
 
     async def read(self, owner: Owner, wanted: Mapping[str, Sequence[bytes]]) -> dict[str, Rows]:
         tables = self._state(owner).tables

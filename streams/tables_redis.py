@@ -86,10 +86,11 @@ class RedisTables:
             fence.decode(), bool(known), offsets, meta.get(b"checkpoint", b""), int(meta.get(b"sequence", 0)), outbox
         )
 
-    async def holds(self, owner: Owner, fence: str) -> bool:
+    async def holds(self, owner: Owner, fence: str, offsets: Mapping[str, int] | None = None) -> bool:
+        wanted = {"fence": fence, **{f"o:{topic}": str(offset) for topic, offset in (offsets or {}).items()}}
         with translated(self._url):
-            stored = await self.client.execute_command("HGET", self._key(owner, "meta"), "fence")
-        return bool(stored == fence.encode())
+            stored = await self.client.execute_command("HMGET", self._key(owner, "meta"), *wanted)
+        return list(stored) == [value.encode() for value in wanted.values()]
 
     async def read(self, owner: Owner, wanted: Mapping[str, Sequence[bytes]]) -> dict[str, Rows]:
         found: dict[str, Rows] = {}

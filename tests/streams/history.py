@@ -345,7 +345,7 @@ class Run:
     def start(self) -> None:
         """A worker that knows only what was committed."""
         self.book = ReferenceBook(self.config, {"m": self.known})
-        self.book.get("n", 0.5)
+        self.book.tell_scores("n", [0.5])
         factory = ObserveFactory(self.config, self.book, 1)
         whole = {table: dict(self.store.get(table, {})) for table in factory.whole(self.written)}
         self.observer: Observer = factory.build(0, self.written, whole)

@@ -122,3 +122,8 @@ def test_a_site_that_vanishes_is_one_incident_of_that_site_until_it_is_back() ->
     play.panes(8 * 4, rows=25)
     assert len(play.lives("open")) == 1
     assert [alert.incident_id for alert in play.lives("resolved")] == [opened.incident_id]
+
+
+def test_alerts_are_for_the_channels_of_their_models_rules() -> None:
+    play = Play(13, {"channels": ("night", "audit")}).panes(40).panes(10, slow(8.0))
+    assert [alert.channels for alert in play.alerts] == [("night", "audit")]

@@ -106,6 +106,19 @@ def test_a_fenced_commit_changes_nothing(run: Run) -> None:
     run(check)
 
 
+def test_a_store_that_stands_elsewhere_does_not_hold(run: Run) -> None:
+    async def body(tables: Tables) -> None:
+        fence = (await tables.claim(OWNER)).fence
+        await tables.commit(OWNER, change(fence, None, 10))
+        topic = next(iter(change(fence, None, 10).offsets))
+        assert await tables.holds(OWNER, fence, {topic: 10})
+        assert not await tables.holds(OWNER, fence, {topic: 9})
+        assert not await tables.holds(OWNER, fence, {topic: 10, "another": 0})
+        assert not await tables.holds(OWNER, "0:stranger", {topic: 10})
+
+    run(body)
+
+
 @pytest.mark.parametrize("believed", [None, 9, 11])
 def test_a_commit_on_another_offset_changes_nothing(run: Run, believed: int | None) -> None:
     async def check(tables: Tables) -> None:

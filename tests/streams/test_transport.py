@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import random
 from collections.abc import Sequence
@@ -363,6 +364,23 @@ def test_redis_that_comes_back_empty_during_the_run_stops_the_worker(inside: Ins
 
     with pytest.raises(StateMissing, match="Redis came back empty"):
         asyncio.run(body())
+
+
+def test_a_store_that_went_back_is_noticed_while_nothing_comes(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.owners.COMPARE_S", 0.2)
+
+    async def body() -> None:
+        async with inside.worker() as worker:
+            inside.send(50)
+            await inside.counted(worker)
+            kept = copy.deepcopy(inside.tables._owners)
+            inside.send(50)
+            await inside.counted(worker)
+            inside.tables._owners = kept
+            assert inside.totals()["labels"] == 50
+            await inside.counted(worker)
+
+    asyncio.run(body())
 
 
 def test_a_fenced_owner_that_is_still_ours_is_claimed_again_after_a_while(inside: Inside) -> None:
