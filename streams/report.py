@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -89,11 +90,10 @@ def figure_rows(judge: ModelJudge) -> Iterator[dict[str, Any]]:
                     for figure in rows:
                         yield _row(judge.model_id, version, where, axis, start, end, figure)
     layout, control, usual = judge.reference.layout, judge.groups.control, judge.reference.cells
-    for where, axis, start, end, figure in of_days(layout, judge.days, control, usual):
+    placed = chain(of_days(layout, judge.days, control, usual), of_labels(judge.labels))
+    for where, axis, start, end, figure in placed:
         for version in [where.version] if only is None or where.version is not None else [None, only]:
             yield _row(judge.model_id, version, where, axis, start, end, figure)
-    for where, axis, start, end, figure in of_labels(judge.labels):
-        yield _row(judge.model_id, where.version, where, axis, start, end, figure)
     for where, figure in judge.sequential.figures(judge.several):
         yield _row(judge.model_id, where.version, where, "arrival", None, None, figure)
 
