@@ -170,7 +170,7 @@ class PredictionSide:
         tally_predictions(gather.tally, columns, rows)
         if columns.unexplained is not None:
             tally_joint(gather.tally, rows, columns.unexplained)
-        tally_optional(gather.tally, rows, events)
+        tally_optional(gather.tally, rows, given.column)
         ids = given.column("request_id")
         fields = [name.encode() for name in ids]
         samplers = partial(self.state.sampler, reference)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,31 +20,31 @@ from streams.tally import Indices, Tally
 MAX_SCHEMA_NAMES = 50  # fingerprints and runtime versions told of one model version in one batch
 
 
-def tally_optional(tally: Tally, rows: Indices, events: Sequence[Prediction]) -> None:
-    """Called once for each model of a batch. `rows` [n] index the keys of `Tally.fold`, one for each event."""
-    latency_ms = _numbers([event.latency_ms for event in events])
+def tally_optional(tally: Tally, rows: Indices, column: Callable[[str], list[Any]]) -> None:
+    """Called once for each reference of a batch. `rows` [n] index the keys of `Tally.fold`; `column` gives a field's values [n]."""
+    latency_ms = _numbers(column("latency_ms"))
     if latency_ms is not None:
         tally_latency(tally, rows, latency_ms)
-    confidence = _numbers([event.confidence for event in events])
+    confidence = _numbers(column("confidence"))
     if confidence is not None:
         tally_confidence(tally, rows, confidence)
-    embeddings = [event.embedding for event in events]
+    embeddings = column("embedding")
     if embeddings.count(None) < len(embeddings):
         tally_embedding(tally, rows, embeddings)
     if tally.layout.resources:
-        resources = [event.resources for event in events]
+        resources = column("resources")
         if resources.count(None) < len(resources):
             for name in tally.layout.resources:
                 used = _numbers([None if row is None else row.get(name) for row in resources])
                 if used is not None:
                     tally_resource(tally, rows, name, used)
-    probes = [event.probes for event in events]
+    probes = column("probes")
     if probes.count(None) < len(probes):
         _probes(tally, rows, probes)
-    prints = [event.pipeline_fingerprint for event in events]
+    prints = column("pipeline_fingerprint")
     if prints.count(None) < len(prints):
         tally_pipeline(tally, rows, prints)
-    runtimes = [event.runtime for event in events]
+    runtimes = column("runtime")
     if runtimes.count(None) < len(runtimes):
         tally_runtime(tally, rows, runtimes)
 

@@ -50,7 +50,7 @@ class Relay:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()  # tells the waiters below
         self._pending = asyncio.Event()  # tells the task that acknowledges
-        self._confirmed: list[tuple[Owner, int]] = []  # filled by the polling thread, emptied by the loop
+        self._confirmed: list[tuple[Owner, int, str]] = []  # filled by the polling thread, emptied by the loop
         self._woken = False
         self._failure: DeliveryFailed | None = None
         self._running = False
@@ -137,7 +137,7 @@ class Relay:
                     text = f"message {message.id} ({size} bytes) for {message.send.topic}: {explained(error)}"
                     self._failure = self._failure or DeliveryFailed(text)
             else:
-                self._confirmed.append((owner, message.sequence))
+                self._confirmed.append((owner, message.sequence, message.line))
             if not self._woken and self._loop is not None and not self._loop.is_closed():
                 self._woken = True
                 self._loop.call_soon_threadsafe(self._changed_now)
@@ -155,12 +155,12 @@ class Relay:
             await self._pending.wait()
             self._pending.clear()
             confirmed, self._confirmed = self._confirmed, []
-            by_owner: dict[Owner, list[int]] = defaultdict(list)
-            for owner, sequence in confirmed:
-                by_owner[owner].append(sequence)
-            for owner, sequences in by_owner.items():
+            by_owner: dict[Owner, list[tuple[int, str]]] = defaultdict(list)
+            for owner, sequence, line in confirmed:
+                by_owner[owner].append((sequence, line))
+            for owner, messages in by_owner.items():
                 try:
-                    await self._tables.acknowledge(owner, sequences)
+                    await self._tables.acknowledge(owner, messages)
                 except StoreUnavailable as error:
                     # The next claim finds them unsent and sends them again: the ids repeat.
                     log.warning("outbox of %s not acknowledged: %s", owner, error)

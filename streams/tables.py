@@ -126,8 +126,11 @@ class Tables(Protocol):
         """Apply drops, removes, writes (in this order), offsets, checkpoint (if any), outbox; or nothing at all."""
         ...
 
-    async def acknowledge(self, owner: Owner, sequences: Sequence[int]) -> None:
-        """Forget messages that Kafka has confirmed."""
+    async def acknowledge(self, owner: Owner, messages: Sequence[tuple[int, str]]) -> None:
+        """Forget messages that Kafka has confirmed, by sequence and line.
+
+        After a store went back, the same sequence is another message: confirmed is only that of the old line.
+        """
         ...
 
     async def show(self, views: Mapping[str, View], expire_s: int | None = None) -> None:

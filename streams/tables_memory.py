@@ -86,10 +86,11 @@ class MemoryTables:
         state.known = True
         return Outcome.COMMITTED
 
-    async def acknowledge(self, owner: Owner, sequences: Sequence[int]) -> None:
+    async def acknowledge(self, owner: Owner, messages: Sequence[tuple[int, str]]) -> None:
         outbox = self._state(owner).outbox
-        for sequence in sequences:
-            outbox.pop(sequence, None)
+        for sequence, line in messages:
+            if sequence in outbox and outbox[sequence].line == line:
+                del outbox[sequence]
 
     async def show(self, views: Mapping[str, View], expire_s: int | None = None) -> None:
         for key, view in views.items():

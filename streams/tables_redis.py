@@ -31,6 +31,11 @@ _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[str, str, bytes, bytes, int | None, str]).decode
 
 
+def _name(sequence: int, line: str) -> str:
+    """The field of a message in the outbox."""
+    return f"{sequence} {line}"
+
+
 class RedisTables:
     """`streams.tables.Tables` on Redis 6.2 or later, Valkey, or a Redis Cluster."""
 
@@ -80,7 +85,8 @@ class RedisTables:
         outbox: list[Outgoing] = []
         for sequence, packed in zip(flat_outbox[::2], flat_outbox[1::2], strict=True):
             identity, topic, key, value, partition, line = _unpack(packed)
-            outbox.append(Outgoing(int(sequence), identity, Send(topic, key, value, partition), line))
+            number = int(sequence.split(b" ")[0])
+            outbox.append(Outgoing(number, identity, Send(topic, key, value, partition), line))
         outbox.sort(key=lambda message: message.sequence)
         return Claimed(
             fence.decode(), bool(known), offsets, meta.get(b"checkpoint", b""), int(meta.get(b"sequence", 0)), outbox
@@ -146,17 +152,19 @@ class RedisTables:
         arguments += map(len, removes.values())
         arguments += (2 * len(rows) for rows in writes.values())
         for message in change.outbox:
-            arguments += (message.sequence, _pack((message.id, *message.send, message.line)))
+            arguments += (_name(message.sequence, message.line), _pack((message.id, *message.send, message.line)))
         for fields in removes.values():
             arguments += fields
         for rows in writes.values():
             arguments += chain.from_iterable(rows.items())
         return OUTCOMES[int(await self._run(COMMIT, keys, arguments))]
 
-    async def acknowledge(self, owner: Owner, sequences: Sequence[int]) -> None:
-        if sequences:
+    async def acknowledge(self, owner: Owner, messages: Sequence[tuple[int, str]]) -> None:
+        if messages:
+            # State from before 0.2 has names without a line; nothing is written under such a name any more.
+            names = [name for sequence, line in messages for name in (_name(sequence, line), sequence)]
             with translated(self._url):
-                await self.client.execute_command("HDEL", self._key(owner, "outbox"), *sequences)
+                await self.client.execute_command("HDEL", self._key(owner, "outbox"), *names)
 
     async def show(self, views: Mapping[str, View], expire_s: int | None = None) -> None:
         items = list(views.items())

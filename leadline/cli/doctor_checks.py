@@ -252,5 +252,12 @@ def workers(opened: Store, prefix: str) -> Iterator[Finding]:
                 f"{words}; data gaps: {view['data_gaps']}",
                 "raise the topics' retention.ms: data were gone before they were read",
             )
+        elif float(view.get("misplaced_keys") or 0):
+            yield Finding(
+                name,
+                "warn",
+                f"{words}; keys in wrong partitions: {float(view['misplaced_keys']):.1%}",
+                "a producer does not partition as Java does: docs/events.md, Keys and partitions",
+            )
         else:
             yield Finding(name, "ok", words)

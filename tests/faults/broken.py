@@ -47,7 +47,7 @@ def first_worker_acknowledges_nothing() -> None:
     if "w1" not in sys.argv:
         return
 
-    async def acknowledge(self: RedisTables, owner: Owner, sequences: Sequence[int]) -> None: ...
+    async def acknowledge(self: RedisTables, owner: Owner, messages: Sequence[tuple[int, str]]) -> None: ...
 
     RedisTables.acknowledge = acknowledge  # type: ignore[method-assign]
 

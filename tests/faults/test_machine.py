@@ -219,6 +219,16 @@ def without_outbox(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MemoryTables, "claim", forgetful)
 
 
+def without_lines_of_confirmations(patch: pytest.MonkeyPatch) -> None:
+    """A confirmation counts for whatever message has that number by now."""
+
+    async def by_number(self: MemoryTables, owner: Owner, messages: Sequence[tuple[int, str]]) -> None:
+        for sequence, _ in messages:
+            self._state(owner).outbox.pop(sequence, None)
+
+    patch.setattr(MemoryTables, "acknowledge", by_number)
+
+
 def without_doubt(patch: pytest.MonkeyPatch) -> None:
     """A commit without an answer is believed to have failed, and the worker goes on with what it has in memory."""
 
@@ -236,6 +246,7 @@ BREAKAGES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "the judge's skip": without_skip,
     "the outbox": without_outbox,
     "doubt": without_doubt,
+    "the line of a confirmation": without_lines_of_confirmations,
 }
 
 

@@ -193,7 +193,7 @@ class World:
             send = message.send
             self.broker.append(send.topic, send.key, send.value, write_line(owner, message))
             if acknowledged:
-                await self.store.acknowledge(owner, [message.sequence])
+                await self.store.acknowledge(owner, [(message.sequence, message.line)])
 
     def crash(self, number: int) -> None:
         """kill -9, and a new process."""
@@ -207,16 +207,14 @@ class World:
             for kind in KINDS:
                 await self.work(number, kind, FETCH)
             await self.send(number, FETCH, True)
-            if self._settled():
+            if self._settled(number):
                 return
         raise AssertionError("it does not settle")
 
-    def _settled(self) -> bool:
-        stood = {kind: self.store._state(Owner(kind, 0)) for kind in KINDS}
-        return all(
-            stood[kind].offsets.get(topic) == len(self.broker.logs[topic]) and not stood[kind].outbox
-            for kind in KINDS
-            for topic in GROUPS[kind]
+    def _settled(self, number: int) -> bool:
+        stood = {kind: self.store._state(Owner(kind, 0)).offsets for kind in KINDS}
+        return not self.workers[number].sender.queue and all(
+            stood[kind].get(topic) == len(self.broker.logs[topic]) for kind in KINDS for topic in GROUPS[kind]
         )
 
     # What must hold

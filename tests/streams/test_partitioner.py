@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leadline.config import Config
@@ -30,6 +30,7 @@ def of_partition(partition: int, partitions: int, count: int) -> list[bytes]:
     return [next(key for key in found if partition_of(key, partitions) == partition) for _ in range(count)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=60), st.integers(1, 64))
 def test_many_keys_at_once_go_where_each_goes_alone(keys: list[bytes], partitions: int) -> None:
     assert partitions_of(keys, partitions).tolist() == [partition_of(key, partitions) for key in keys]

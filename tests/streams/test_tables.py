@@ -216,15 +216,30 @@ def test_acknowledged_messages_are_not_found_again_and_others_keep_their_order(r
         fence = (await tables.claim(OWNER)).fence
         messages = [Outgoing(number, f"id-{number}", Send("t", b"k", b"v")) for number in range(1, 13)]
         await tables.commit(OWNER, change(fence, None, 1, None, *messages))
-        await tables.acknowledge(OWNER, [2, 3, 99])
+        await tables.acknowledge(OWNER, [(2, ""), (3, ""), (99, "")])
         claimed = await tables.claim(OWNER)
         assert [message.sequence for message in claimed.outbox] == [1, 4, 5, 6, 7, 8, 9, 10, 11, 12]
         assert claimed.sequence == 12
-        await tables.acknowledge(OWNER, range(1, 13))
+        await tables.acknowledge(OWNER, [(number, "") for number in range(1, 13)])
         again = await tables.claim(OWNER)
         assert (again.outbox, again.sequence) == ([], 12)
 
     run(check)
+
+
+def test_a_confirmation_from_before_the_store_went_back_forgets_nothing_that_is_owed_since(run: Run) -> None:
+    """The number is the same, the message is not: the old one was sent, the new one perhaps never."""
+
+    async def body(tables: Tables) -> None:
+        fence = (await tables.claim(OWNER)).fence
+        message = Outgoing(1, "id", Send("t", b"k", b"new"), "2:new")
+        await tables.commit(OWNER, change(fence, None, 10, None, message))
+        await tables.acknowledge(OWNER, [(1, "1:old")])
+        assert (await tables.claim(OWNER)).outbox == [message]
+        await tables.acknowledge(OWNER, [(1, "2:new")])
+        assert (await tables.claim(OWNER)).outbox == []
+
+    run(body)
 
 
 def test_owners_do_not_see_each_other(run: Run) -> None:
@@ -340,7 +355,7 @@ def test_a_redis_cluster_keeps_each_owner_in_one_slot(tmp_path: Path) -> None:
                 again = await tables.claim(owner)
                 assert (again.offsets, again.outbox, again.checkpoint) == ({"topic": 7}, [message], b"state")
                 assert await tables.commit(owner, change(claimed.fence, 7, 8)) is Outcome.FENCED
-                await tables.acknowledge(owner, [1])
+                await tables.acknowledge(owner, [(1, "")])
                 assert (await tables.claim(owner)).outbox == []
             await tables.show({f"view:{number}": {"a": "b"} for number in range(20)}, expire_s=60)
             await tables.close()

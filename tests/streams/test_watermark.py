@@ -7,7 +7,7 @@ import math
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leadline.events import Digest
@@ -57,10 +57,11 @@ def test_a_partition_that_begins_far_in_the_past_is_where_its_traffic_is_after_t
     assert after([0.0, T0, T0 + 1, T0 + 2]).settled
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(0, 3000), min_size=SUPPORT + 1, max_size=60),
     st.sets(st.integers(0, 59)),
-    st.sampled_from([YEAR, 10 * YEAR, -YEAR]),
+    st.sampled_from([YEAR, 10 * YEAR]),
     st.integers(0, 60),
 )
 def test_lonely_bad_stamps_change_nothing_and_cuts_change_nothing(
@@ -76,6 +77,7 @@ def test_lonely_bad_stamps_change_nothing_and_cuts_change_nothing(
     assert clock.time == good[-1]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 5 * YEAR), max_size=60))
 def test_once_settled_the_clock_never_goes_back(stamps: list[float]) -> None:
     clock = Watermark(JUMP)
@@ -88,6 +90,7 @@ def test_once_settled_the_clock_never_goes_back(stamps: list[float]) -> None:
         before = clock.time
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 3 * JUMP), max_size=40), st.lists(st.integers(1, 7), max_size=40))
 def test_batches_change_nothing(stamps: list[float], sizes: list[int]) -> None:
     whole = Watermark(JUMP)
@@ -126,8 +129,8 @@ def test_one_bad_stamp_closes_no_windows_of_the_judge_even_as_the_first_record_o
 
 
 def test_a_partition_that_has_told_no_clock_holds_nobody() -> None:
-    judge = judged(Run(configuration(max_jump=JUMP), KNOWN), [YEAR, 2 * YEAR, 3 * YEAR, 4 * YEAR])
-    assert judge.clock == T0 + 3
+    assert judged(Run(configuration(max_jump=JUMP), KNOWN), [YEAR, YEAR]).clock == T0 + 1
+    assert judged(Run(configuration(max_jump=JUMP), KNOWN), [YEAR, 2 * YEAR, 3 * YEAR, 4 * YEAR]).clock == T0 + 3
 
 
 def test_requests_after_a_bad_first_stamp_are_joined_as_without_it() -> None:
