@@ -40,6 +40,6 @@ def refitted(
         standardised = abs(mean) <= NEAR_MEAN and 1 / NEAR_STD <= std <= NEAR_STD
         raw = abs(known) > FAR_MEAN and not 1 / FAR_STD <= known_std <= FAR_STD
         if standardised and raw:
-            told = found("refitted_scaler", name, "data", mean, known, n, SEEN, 0.0, surest[name] * LN10, 1.0)
+            told = found("refitted_scaler", name, "schema", mean, known, n, SEEN, 0.0, surest[name] * LN10, 1.0)
             words = f"mean {mean:.2g} and deviation {std:.2g}; the reference has {known:.4g} and {known_std:.4g}"
             yield told._replace(detail=words)
