@@ -37,11 +37,8 @@ def test_a_refitted_scaler_is_named_once_with_all_its_features(reference: Refere
     played = Played(configuration(), reference, events_of(rows_of(21, N, change)))
     [incident] = played.incidents
     assert (incident.signal, incident.where.version, incident.where.segment) == ("refitted_scaler", "2", None)
-    [opened] = [alert for alert in played.alerts if alert.life == "open"]
-    assert {item.subject for item in opened.evidence if item.signal == "refitted_scaler"} <= {"age", "rate", "dose"}
-    for name in ("age", "rate", "dose"):
-        assert name in opened.title
-    assert any(item.detail and "the reference has" in item.detail for item in opened.evidence)
+    assert "age, rate, dose" in played.alerts[-1].title
+    assert any(item.detail == "age, rate, dose" for item in played.alerts[-1].evidence)
 
 
 def test_features_that_stop_moving_together_drift_though_none_of_them_changed(reference: Reference) -> None:
@@ -80,14 +77,14 @@ def test_js_and_ks_fire_beside_psi_in_one_incident_and_agree_with_scipy(referenc
     assert played.figures()["ks", "rate"].value == pytest.approx(exact, abs=0.012)
     assert ks.value <= stats.ks_2samp(frame.loc[FROM:, "rate"], base).statistic + 0.05
     feature = next(feature for feature in reference.features if feature.name == "rate")
-    last = frame.iloc[-round(evidence(played, "js_divergence", "rate").finding.n) :]["rate"].to_numpy()
     live, of_base = (
         np.bincount(feature.groups[feature.bins.assign(values)], minlength=feature.group_count)
-        for values in (last, base)
+        for values in (frame["rate"].to_numpy(), base)
     )
     used = (live > 0) | (of_base > 0)
     js = distance.jensenshannon((live + 0.5)[used], (of_base + 0.5)[used]) ** 2
-    assert evidence(played, "js_divergence", "rate").finding.value == pytest.approx(js, rel=0.1)
+    assert played.figures()["js_divergence", "rate"].value == pytest.approx(js, rel=1e-9)
+    assert evidence(played, "js_divergence", "rate").finding.value > 0.05
 
 
 def test_the_share_of_positive_answers_and_the_spread_of_certainty_are_watched(reference: Reference) -> None:
