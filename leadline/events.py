@@ -167,7 +167,9 @@ class Digest(msgspec.Struct, frozen=True):
     changes, so entries may be negative."""
     learning: list[LearningRow] = []
     schema_seen: dict[str, dict[str, int]] = {}
-    """version to (pipeline fingerprint, runtime version or unknown feature) to number of predictions."""
+    """version to (pipeline fingerprint, runtime version, unknown feature or wrong type) to number of predictions."""
+    renames: dict[str, list[int]] = {}
+    """missing and unknown feature of the same rows, to values of the unknown one by the missing one's coarse bins."""
     task: Literal["", "binary", "regression", "multiclass"] = ""
     """Of a model without a baseline: what its scores have said so far; the layout follows from it and `classes`."""
     classes: list[str] = []

@@ -118,6 +118,7 @@ ADVICE = {
     "label_definition": "Labels name a new version of their definition: compare only figures of one version, or build a new reference.",
     "label_coverage": "Look at the producer of labels: figures of outcomes rest on fewer rows than they should.",
 }
+NAMED_BY_DETAIL = frozenset({"refitted_scaler", "pipeline_fingerprint", "runtime_version"})
 CHANGE_WINDOW_S = 86_400.0
 UNDOABLE = ("deploy", "rollback", "feature_pipeline", "schema", "traffic")
 DIRECTED = {
@@ -196,6 +197,12 @@ def title_of(incident: Incident) -> str:
         words = DIRECTED[incident.signal][0 if incident.value >= incident.reference else 1]
     if incident.signal == "traffic_share" and incident.value == 0:
         words = "no traffic any more"
+    row = incident.holds((incident.where, incident.signal, incident.subject))
+    detail = row.finding.detail if row is not None else ""
+    if detail.startswith("renamed "):
+        return f"{incident.model_id}: feature {detail} ({scope_of(incident.where, None)})"
+    if incident.signal in NAMED_BY_DETAIL and detail:
+        words = f"{detail}: {words}"
     subject = f"{incident.subject}: " if incident.subject else ""
     scope = str(scope_of(incident.where, None))
     return f"{incident.model_id}: {subject}{words} ({scope})"
@@ -246,6 +253,7 @@ def _evidence(row: EvidenceRow) -> Evidence:
         log10_p=_number(finding.log10_p),
         span_s=row.end - row.start,
         scope=scope_of(row.where, None),
+        detail=finding.detail or None,
     )
 
 

@@ -26,6 +26,7 @@ class Apart:
     samples: list[DigestSample] = field(default_factory=list)
     learning: list[LearningRow] = field(default_factory=list)
     schema_seen: dict[str, dict[str, int]] = field(default_factory=dict)
+    renames: dict[str, list[int]] = field(default_factory=dict)
     cohorts: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     """By the quarter hours of the prediction and of what was seen of it: predictions, joined, late."""
     definitions: dict[tuple[int, str], int] = field(default_factory=dict)
@@ -139,6 +140,7 @@ def digests(
             else [],
             learning=apart.learning if first else [],
             schema_seen=apart.schema_seen if first else {},
+            renames=apart.renames if first else {},
             definitions=[(pane, name, n) for (pane, name), n in sorted(apart.definitions.items())] if first else [],
         )
 

@@ -34,6 +34,7 @@ from streams.incidents import (
 )
 from streams.log_bins import DELAY_S
 from streams.news import NEWS_ALPHA, News
+from streams.notes import Notes
 from streams.onset import onset
 from streams.recovery import Recovery
 from streams.scope import Scoper
@@ -82,6 +83,8 @@ class IncidentLives:
         self.not_before: list[tuple[Where, int]] = []
         self.shown_before: dict[Where, int] = {}
         self.alerts: list[Alert] = []
+        self.notes = Notes()
+        """Names behind the findings; the model's judge fills them."""
         self.use(evaluator)
 
     def use(self, evaluator: Evaluator) -> None:
@@ -355,6 +358,11 @@ class IncidentLives:
 
     def _say(self, incident: Incident, life: Life, when: float) -> None:
         incident.messages += 1
+        for row in incident.evidence:
+            base = self.evaluator.baseline(row.where.segment)
+            vector = base.vector if base is not None else None
+            detail = self.notes.detail(row.finding, row.where, self.evaluator.reference, vector)
+            row.finding = row.finding._replace(detail=detail or "")
         self.alerts.append(
             alert_of(incident, life, when, self.changes, self.rules, self.evaluator, self.evaluator.reference.learned)
         )

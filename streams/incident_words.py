@@ -26,6 +26,19 @@ SHARES = {
     "realised_minus_estimated": "is what outcomes say",
     "predicted_positive_rate": "of the answers are positive",
     "predicted_share": "of the answers are this class",
+    "layer_nan": "of the rows have NaN in the layer",
+    "layer_inf": "of the rows have infinity in the layer",
+    "latency_shift": "of the answers are slower than the baseline's p99",
+    "pipeline_fingerprint": "of the rows come from a pipeline that the baseline does not know",
+    "runtime_version": "of the rows come from a library's version that the baseline does not know",
+}
+MEANS = {
+    "embedding_norm_shift": "the mean norm of embeddings",
+    "confidence_shift": "the mean confidence",
+    "layer_shift": "the mean of the layer's activations",
+    "resource_growth": "the mean of the resource",
+    "multivariate_drift": "what the main directions leave unexplained",
+    "entropy_spread": "the spread of the answers' entropy",
 }
 EXPECTED = {
     "realised_minus_estimated": "these scores promised {}",
@@ -53,6 +66,10 @@ def figure_of(finding: Finding) -> str:
     if signal in SHARES and math.isfinite(value):
         expected = EXPECTED.get(signal, "{} in the reference").format(_percent(reference))
         return f"{_percent(value)} {SHARES[signal]}, {expected}"
+    if signal == "refitted_scaler":
+        return f"near mean 0 and deviation 1, where the reference is far from it: {finding.detail}"
+    if signal in MEANS:
+        return f"{MEANS[signal]} is {_number(value)}, {_number(reference)} in the baseline"
     if signal in DISTANCES:
         return f"{DISTANCES[signal]} is {_number(value)}: 0 is no change, {_number(finding.threshold)} would matter"
     usual = "before" if signal == "adwin" else "in the reference"
@@ -70,6 +87,8 @@ def summary_of(incident: Incident, row: EvidenceRow | None, life: Life, when: fl
         text[0] = "Last seen: " + text[0]
     if life == "worse" and incident.layer != "outcome":
         text += [f"It has reached the outcomes: {figure_of(found)}." for found in _outcomes(incident)[:1]]
+    if finding.detail and finding.signal != "refitted_scaler":
+        text.append(f"In detail: {finding.detail}.")
     if moved := _moved_with(incident):
         text.append(f"With it moved {moved}.")
     if incident.share is not None and incident.share < 0.995:

@@ -206,9 +206,12 @@ def intersects(one: Where, other: Where) -> bool:
 
 
 def evidence_of(firing: Firing, held: EvidenceRow | None = None) -> EvidenceRow:
+    finding = firing.finding
+    if held is not None and not finding.detail:
+        finding = finding._replace(detail=held.finding.detail)
     return EvidenceRow(
         firing.where,
-        firing.finding,
+        finding,
         firing.start,
         firing.end,
         firing.end if held is None else held.first_end,
@@ -244,6 +247,11 @@ def belongs(firing: Firing, incident: Incident, label_delay_s: float) -> bool:
         and same_news(finding.signal, incident.signal)
     ):
         return True
+    if finding.signal in SEQUENTIAL and any(
+        finding.subject == row.finding.subject and same_news(finding.signal, row.finding.signal)
+        for row in incident.evidence
+    ):
+        return True  # single values take longer to say what the incident's counts have said of the same subject
     outcome = finding.layer == "outcome"
     if incident.resolved_at is not None and LAYERS[finding.layer] > LAYERS[incident.layer]:
         # Labels of the faulty time go on coming after it: a span that holds some of them shows that fault, not another.

@@ -28,6 +28,7 @@ from streams.label_watch import LabelState, LabelWatch
 from streams.layout import OF_ANY_TASK
 from streams.learning import learn
 from streams.live_baseline import LiveBaseline
+from streams.notes import Notes
 from streams.reference_book import ReferenceBook
 from streams.references import bare
 from streams.sequential import Sequential
@@ -54,6 +55,7 @@ class Saved(msgspec.Struct):
     labels: LabelState = msgspec.field(default_factory=LabelState)
     task: Literal["", "binary", "regression", "multiclass"] = ""
     classes: list[str] = []
+    renames: dict[str, list[int]] = {}
 
 
 class ModelJudge:
@@ -88,7 +90,7 @@ class ModelJudge:
         self.closed = 0
         self.cohorts: dict[int, list[int]] = {}
         self.learning: list[LearningRow] = []
-        self.schema_seen: dict[str, dict[str, int]] = {}
+        self.notes = self.lives.notes
         self.foreign = 0
         self._closings = Closings()
         self.labels = LabelWatch(config.join.delay_window, self.pane_s, self.rules)
@@ -153,10 +155,7 @@ class ModelJudge:
             counts[1] += joined
             counts[2] += late
         self.labels.take(digest)
-        for version, seen in digest.schema_seen.items():
-            counts_seen = self.schema_seen.setdefault(version, {})
-            for name, n in seen.items():
-                counts_seen[name] = counts_seen.get(name, 0) + n
+        self.notes.take(digest)
         if digest.learning and self.book.is_learning(self.model_id):
             self._learn(digest.learning)
 
@@ -352,11 +351,12 @@ class ModelJudge:
             self.traffic.save(),
             {start: (rows, joined, late) for start, (rows, joined, late) in self.cohorts.items()},
             self.learning,
-            self.schema_seen,
+            self.notes.seen,
             self.reference.layout.sections,
             self.labels.save(),
             self.reference.task if self.reference.is_bare else "",
             list(self.reference.classes) if self.reference.is_bare else [],
+            renames=self.notes.renames,
         )
 
     def restore(
@@ -376,8 +376,9 @@ class ModelJudge:
         self.traffic.restore(saved.traffic)
         self.sequential.restore(sequential, saved.layout == self.mapping)
         self.cohorts = {start: list(counts) for start, counts in saved.cohorts.items()}
-        self.learning, self.schema_seen = saved.learning, saved.schema_seen
         self.labels.restore(saved.labels)
+        self.learning, self.notes = saved.learning, Notes(saved.schema_seen, saved.renames)
+        self.lives.notes = self.notes
         for where, rows in days.items():
             for name, row in rows.items():
                 (self.days if name[0] == "c" else self.arrivals).restore(where, int(name[1:]), row)

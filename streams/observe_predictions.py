@@ -22,6 +22,7 @@ from streams.partition_state import PartitionState
 from streams.references import Reference
 from streams.rows import EARLY, WaitingLabel, pack_predictions, unpack_waiting
 from streams.samples import sample_predictions
+from streams.schema_notes import note_schema, odd_rows
 from streams.stage import Record
 from streams.tally_predictions import tally_joint, tally_predictions
 
@@ -179,6 +180,11 @@ class PredictionSide:
         if prints.count(None) < len(prints) or runtimes.count(None) < len(runtimes):
             for model_id, at in _split(models, range(len(models))):
                 count_schema(batch.apart(model_id).schema_seen, [events[place] for place in at])
+        odd = odd_rows(columns, reference)
+        if len(odd):
+            for model_id, at in _split(models, odd.tolist()):
+                apart = batch.apart(model_id)
+                note_schema(apart.schema_seen, apart.renames, at, events, columns, reference)
         learning = {model_id for model_id in dict.fromkeys(models) if self.state.book.is_learning(model_id)}
         if learning:
             for model_id, at in _split(models, [at for at, name in enumerate(models) if name in learning]):

@@ -13,23 +13,25 @@ from streams.subjects import Subjects
 
 NEAR_MEAN, NEAR_STD = 0.3, 1.4  # standardised: mean within 0.3 of 0, deviation within a factor of 1.4 of 1
 FAR_MEAN, FAR_STD = 1.0, 2.0  # the reference is not: mean beyond 1, deviation beyond a factor of 2
+SHOWN = 8
 SEEN = Limits(warn=1.0, critical=1.0)
 
 
 def refitted(
     reference: Reference, subjects: Subjects, moved: Sequence[Finding], vector: Vector, base: Baseline, least: float
 ) -> Iterator[Finding]:
-    """Of the features whose distribution or mean has `moved`: that it did so by chance is as unlikely as they say."""
+    """One finding that names the features, of those whose distribution or mean has `moved`: by chance as unlikely as they say."""
     surest: dict[str | None, float] = {}
     for finding in moved:
         surest[finding.subject] = min(finding.log10_p, surest.get(finding.subject, 0.0))
+    names: list[str] = []
+    rows = 0.0
     for place, at in enumerate(subjects.numeric):
         name = subjects.names[at]
         if name not in surest:
             continue
         feature = reference.features[at]
-        codes = vector[subjects.starts[at] : subjects.starts[at] + feature.bins.ordered]
-        n = float(codes.sum())
+        n = float(vector[subjects.starts[at] : subjects.starts[at] + feature.bins.ordered].sum())
         if n < least:
             continue
         mean_z = float(vector[subjects.z[place]]) / n
@@ -40,6 +42,11 @@ def refitted(
         standardised = abs(mean) <= NEAR_MEAN and 1 / NEAR_STD <= std <= NEAR_STD
         raw = abs(known) > FAR_MEAN and not 1 / FAR_STD <= known_std <= FAR_STD
         if standardised and raw:
-            told = found("refitted_scaler", name, "data", mean, known, n, SEEN, 0.0, surest[name] * LN10, 1.0)
-            words = f"mean {mean:.2g} and deviation {std:.2g}; the reference has {known:.4g} and {known_std:.4g}"
-            yield told._replace(detail=words)
+            names.append(name)
+            rows = max(rows, n)
+    if names:
+        log_p = min(surest[name] for name in names) * LN10
+        told = found("refitted_scaler", None, "schema", float(len(names)), 0.0, rows, SEEN, 0.0, log_p, 1.0)
+        yield told._replace(
+            detail=", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        )

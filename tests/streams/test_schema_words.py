@@ -1,0 +1,104 @@
+"""A broken schema in words: what was renamed, what came as text, whose pipeline and which library."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from leadline.alert import Alert
+from streams.references import Reference
+from tests.streams.rich import Played, configuration, events_of, known, rows_of
+
+N, FROM = 2400, 1600
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return known()
+
+
+def last(played: Played) -> Alert:
+    return max(played.alerts, key=lambda alert: alert.raised_at)
+
+
+def test_a_missing_feature_whose_values_come_under_another_name_was_renamed(reference: Reference) -> None:
+    def change(frame: pd.DataFrame, rng: np.random.Generator) -> None:
+        frame["more"] = [
+            {"rate_per_minute": value, "shoe_size": float(size)} if at >= FROM else {}
+            for at, (value, size) in enumerate(zip(frame["rate"], rng.normal(42, 2, len(frame)), strict=True))
+        ]
+        frame["rate"] = frame["rate"].astype(object)
+        frame.loc[FROM:, "rate"] = None
+
+    played = Played(configuration(), reference, events_of(rows_of(41, N, change)))
+    [incident] = played.incidents
+    assert (incident.signal, incident.subject) == ("absent_rate", "rate")
+    opened = played.alerts[0]
+    assert opened.title == "m: feature renamed rate -> rate_per_minute (all traffic)"
+    assert "renamed rate -> rate_per_minute" in opened.summary
+    details = {item.signal: item.detail for item in last(played).evidence}
+    assert details["absent_rate"] == "renamed rate -> rate_per_minute"
+    assert details["extra_feature_rate"] == "unknown: rate_per_minute, shoe_size"
+
+
+def test_a_missing_feature_is_not_said_to_be_renamed_to_one_of_other_values(reference: Reference) -> None:
+    def change(frame: pd.DataFrame, rng: np.random.Generator) -> None:
+        frame["more"] = [
+            {"shoe_size": float(size)} if at >= FROM else {} for at, size in enumerate(rng.normal(42, 2, len(frame)))
+        ]
+        frame["rate"] = frame["rate"].astype(object)
+        frame.loc[FROM:, "rate"] = None
+
+    played = Played(configuration(), reference, events_of(rows_of(42, N, change)))
+    assert [(incident.signal, incident.subject) for incident in played.incidents] == [("absent_rate", "rate")]
+    assert "renamed" not in last(played).title
+
+
+def test_a_number_that_comes_as_text_is_said_to(reference: Reference) -> None:
+    def change(frame: pd.DataFrame, rng: np.random.Generator) -> None:
+        frame["age"] = [f"{value}" if at >= FROM else value for at, value in enumerate(frame["age"])]
+
+    played = Played(configuration(), reference, events_of(rows_of(43, N, change)))
+    [incident] = played.incidents
+    assert (incident.signal, incident.subject) == ("invalid_rate", "age")
+    assert "comes as text" in last(played).summary
+
+
+def test_an_unknown_pipeline_and_library_are_named_with_the_version_that_runs_them(reference: Reference) -> None:
+    def change(frame: pd.DataFrame, rng: np.random.Generator) -> None:
+        second = (frame.index >= FROM) & (frame["version"] == "2")
+        frame.loc[second, "pipeline"] = "p-2026-11"
+        frame.loc[second, "numpy"] = "3.0.1"
+
+    played = Played(configuration(), reference, events_of(rows_of(44, N, change)))
+    [incident] = played.incidents
+    assert (incident.signal, incident.where.version) == ("pipeline_fingerprint", "2")
+    assert "p-2026-11" in last(played).title
+    details = {item.signal: item.detail for item in last(played).evidence if item.scope.model_version == "2"}
+    assert details["runtime_version"] == "numpy=3.0.1"
+
+
+def test_a_new_library_becomes_usual_where_the_baseline_was_learned() -> None:
+    def change(frame: pd.DataFrame, rng: np.random.Generator) -> None:
+        frame.loc[FROM:, "numpy"] = "3.0.1"
+
+    config = configuration(learn_rows=400)
+    played = Played(config, known(optional=False), events_of(rows_of(45, N + 1000, change)))
+    [incident] = played.incidents
+    assert incident.signal == "runtime_version"
+    assert incident.resolved_at is not None
+    assert incident.peak == "warn"
+
+
+def test_what_was_learned_of_optional_fields_outlives_a_restart() -> None:
+    played = Played(configuration(learn_rows=400), known(optional=False), events_of(rows_of(46, 1000)))
+    live = played.judge.live
+    assert live.done >= {"embedding_rows", "latency_rows", "runtime_rows"}
+    again = type(live)(live.reference, live.wanted)
+    again.restore(live.pack())
+    for segment in (None, "site=north"):
+        one, other = live.vector(segment), again.vector(segment)
+        assert one is not None
+        assert other is not None
+        assert one.tolist() == other.tolist()
