@@ -27,7 +27,7 @@ def test_errors_by_delay_are_those_of_the_raw_rows(task: str, tmp_path: Path) ->
     for name in ("score", "label"):
         frame[name] = [row[name] for row in base]
     frame["label_delay_s"] = [row["delay"] for row in base]
-    frame["value__conversion"] = rng.random(len(base)) < 0.4
+    frame["value__conversion"] = (rng.random(len(base)) < 0.4).astype(float)
     made = backtest(rows, frame, tmp_path, every_s=5.0, business=("conversion",) if task == "binary" else ())
     (judge,) = made.judge.models.values()
     shown = {
