@@ -96,7 +96,13 @@ class LabelCoverage:
             return []
         state.waiting.sort()
         found_now: list[Shortfall] = []
-        for end in range(state.closed + COHORT_S, last + 1, COHORT_S):
+        end = state.closed
+        while end < last:
+            end += COHORT_S
+            if not state.cohorts:
+                # Nothing to judge until something is seen: the silence of years is one step.
+                seen = state.waiting[0][0] if state.waiting else last
+                end = min(max(end, seen + COHORT_S), last)
             self._settle(end)
             self._learn(end)
             found_now = self._judge(end, alpha)

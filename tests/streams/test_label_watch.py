@@ -128,6 +128,24 @@ def test_coverage_of_what_is_due_leaves_out_what_may_still_come() -> None:
     assert usual < 0.3
 
 
+class Counting(LabelCoverage):
+    """Says how many quarter hours it went through."""
+
+    steps = 0
+
+    def _settle(self, end: int) -> None:
+        self.steps += 1
+        super()._settle(end)
+
+
+def test_the_silence_of_years_is_one_step() -> None:
+    coverage = Counting(2 * DAY, Rules())
+    coverage.take([(quarter(T0), 10, 10, 0, quarter(T0)), (quarter(T0 + 9e8), 5, 5, 0, quarter(T0 + 9e8))])
+    coverage.advance(T0 + 1.5e9, ALPHA)
+    assert coverage.steps < 600
+    assert coverage.state.by_age[1][:2] == (15, 15)
+
+
 def test_ages_reach_the_delay_window() -> None:
     assert ages(48 * HOUR)[-1] == 193
     assert ages(60.0) == [1, 2]
