@@ -16,6 +16,7 @@ from streams.layout import Layout, Vector
 from streams.means import means_of
 
 MOST_Z = 1e3
+SLACK = 1 - 1e-9  # for rounding: screening changes no finding
 Floats = npt.NDArray[np.float64]
 
 
@@ -50,6 +51,11 @@ class MeanRules:
         m, base_mean, base_std = base
         known = (vector[self.rows] >= self.least) & (m >= self.least)
         if not known.any():
+            return
+        # Almost every look ends here: the change alone is below what matters.
+        unit = np.where(self.relative, base_mean, base_std)
+        far = np.abs(vector[self.total] - base_mean * vector[self.rows]) >= self.warn * unit * vector[self.rows] * SLACK
+        if not (known & far).any():
             return
         n, mean, std = self.moments(vector)
         # Both take the larger of the two deviations: of a skewed value the live one is small just where its mean happens to be.

@@ -115,31 +115,41 @@ class ModelRules:
 
     def _entropy(self, vector: Vector, base: Baseline, log_alpha: float) -> Iterator[Finding]:
         """The spread of the answers' entropy, with an error that needs no fourth powers: entropy is bounded."""
-        live, known = self._spread(vector), self._spread(base.vector)
-        if live is None or known is None:
+        live, known = self._variance(vector), self._variance(base.vector)
+        grown = 1.0 + self.rules.entropy_spread.warn
+        # Almost every look ends here: without arrays.
+        if known <= 0.0 or live < grown * grown * known * (1 - 1e-9):
             return
-        growth = float(live.value / known.value) - 1.0 if known.value > 0 else 0.0
-        if growth >= self.rules.entropy_spread.warn:
-            error = float(np.hypot(live.se, known.se))
-            log_p = float(normal_log_p((live.value - known.value) / error, "upper")) if error > 0 else -math.inf
-            if log_p <= log_alpha:
-                yield found(
-                    "entropy_spread",
-                    "score",
-                    "model",
-                    float(live.value),
-                    float(known.value),
-                    float(live.n),
-                    self.rules.entropy_spread,
-                    3 * error / float(known.value),
-                    log_p,
-                    growth,
-                )
+        spread, of_base = self._spread(vector), self._spread(base.vector)
+        growth = float(spread.value / of_base.value) - 1.0
+        error = float(np.hypot(spread.se, of_base.se))
+        if growth < self.rules.entropy_spread.warn or error <= 0:
+            return
+        log_p = float(normal_log_p((spread.value - of_base.value) / error, "upper"))
+        if log_p <= log_alpha:
+            yield found(
+                "entropy_spread",
+                "score",
+                "model",
+                float(spread.value),
+                float(of_base.value),
+                float(spread.n),
+                self.rules.entropy_spread,
+                3 * error / float(of_base.value),
+                log_p,
+                growth,
+            )
 
-    def _spread(self, vector: Vector) -> Spread | None:
+    def _variance(self, vector: Vector) -> float:
+        """Of the entropy, nats squared; 0 where too few rows state one."""
         n = self.layout.one(vector, "entropy_rows")
         if n < self.rules.minimum_rows:
-            return None
+            return 0.0
+        mean = self.layout.one(vector, "entropy_sum") / n
+        return max(self.layout.one(vector, "entropy_squares") / n - mean * mean, 0.0)
+
+    def _spread(self, vector: Vector) -> Spread:
+        n = self.layout.one(vector, "entropy_rows")
         total, squares = self.layout.one(vector, "entropy_sum"), self.layout.one(vector, "entropy_squares")
         return spread_from_sums(n, total, squares, self.most_nats)
 

@@ -122,10 +122,23 @@ def _describe(store: Store, config: Config, owner: str, state: Checkpoint, row: 
         found["features"] = {
             feature.name: feature.bins.labels[code] for feature, code in zip(reference.features, codes, strict=False)
         }
+        found["out_of_distribution"] = far_features(reference, codes)
         if reference.task == "multiclass" and reference.classes:
             scores = class_scores([row], len(reference.classes))[0]
             found["score"] = {name: float(score) for name, score in zip(reference.classes, scores, strict=True)}
     return found
+
+
+def far_features(reference: Reference, codes: bytes) -> list[str]:
+    """Names of the numeric features that lay more than three of the reference's deviations off, by the bins of a stored row.
+
+    A reference that was built before bins ended there does not tell of its features.
+    """
+    return [
+        feature.name
+        for feature, code in zip(reference.features, codes, strict=False)
+        if feature.far_codes is not None and code in feature.far_codes
+    ]
 
 
 def _reference(store: Store, config: Config, model_id: str, fingerprint: str) -> Reference | None:

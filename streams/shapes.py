@@ -54,7 +54,7 @@ class Shapes:
         """Of each feature with fine bins."""
         if not self.fine:
             return np.zeros(0), np.zeros((0, 0))
-        ranks = (np.maximum(vector[self.slots], 0.0) * self.used).cumsum(axis=1)
+        ranks = (vector.take(self.slots) * self.used).cumsum(axis=1)
         n = ranks[:, -1]
         return n, ranks / np.maximum(n, 1.0)[:, None]
 
@@ -68,6 +68,8 @@ class Shapes:
         n, live = self.distribution(vector)
         m, reference = base
         gap = np.abs(live - reference).max(axis=1)
+        if gap.max() < self.rules.ks.warn:
+            return
         for row in np.flatnonzero((gap >= self.rules.ks.warn) & (n >= self.rules.minimum_rows) & (m > 0)).tolist():
             size = n[row] * m[row] / (n[row] + m[row])
             log_p = min(math.log(2.0) - 2.0 * float(size * gap[row] ** 2), 0.0)

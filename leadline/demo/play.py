@@ -76,7 +76,7 @@ def play(show: Step, folder: Path | None = None, seed: int = 7, rate: float = 30
         models.write_reference(reference, models.reference(model, seed))
         state.stage = "starting a broker and a Redis on loopback"
         show(state)
-        planned = parse_config(yaml.safe_dump(configuration(str(reference), "", "redis://127.0.0.1")))
+        planned = parse_config(yaml.safe_dump(configuration(str(reference), "127.0.0.1:1", "redis://127.0.0.1")))
         embedded = stack.enter_context(Embedded(partition_counts(topic_specs(planned))))
         config = place / "leadline.yaml"
         alerts_file = place / "alerts.jsonl"

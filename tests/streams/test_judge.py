@@ -340,16 +340,20 @@ def test_every_alert_is_one_that_sinks_can_read(judged: Run) -> None:
 def test_views_show_the_model_its_signals_and_its_incidents(log: Log, records: list[Record], known: Reference) -> None:
     run = Run(configuration(), {"risk": known})
     views: dict[str, Any] = {}
+    signals: dict[str, Any] = {}
     for at in range(0, len(records), 30):
-        # Signals are of recent rows: where there are none any more, the view goes.
+        # Signals of spans are of recent rows: where there are none any more, they go.
         shown = run.fold(records[at : at + 30], now=float(at)).views
         views.update({name: value for name, value in shown.items() if value is not None})
+        of_now = shown.get("leadline:model:risk:signals")
+        if of_now is not None:
+            assert isinstance(of_now, dict)
+            signals.update({name: json.loads(text) for name, text in of_now.items()})
     model = views["leadline:model:risk"]
     assert model["task"] == "binary"
     assert int(model["join:predictions"]) == len({json.loads(line)["request_id"] for line in log.predictions})
     rows = [json.loads(text) for text in views["leadline:model:risk:incidents"].values()]
     assert {row["id"] for row in rows} == {alert.incident_id for alert in run.alerts}
-    signals = {name: json.loads(text) for name, text in views["leadline:model:risk:signals"].items()}
     psi = signals["*|*|psi|age"]
     assert psi["verdict"] in ("ok", "warn", "critical", "insufficient_data")
     assert psi["n"] > 0

@@ -12,7 +12,9 @@ from leadline.config import Config, Model
 from streams.incidents import EvidenceRow
 from streams.reference_files import build_reference
 from streams.references import Reference
-from tests.streams.rich import FEATURES, Played, configuration, events_of, known, reference_columns, rows_of
+from streams.request_lookup import far_features
+from streams.rows import HEADER_BYTES
+from tests.streams.rich import FEATURES, START, Played, configuration, events_of, known, reference_columns, rows_of
 
 N, FROM = 3000, 2000
 
@@ -208,6 +210,21 @@ def test_rates_out_of_distribution_are_those_of_pandas_for_every_feature(referen
     for name in FEATURES:
         z = (frame[name] - base[name].mean()) / base[name].std(ddof=0)
         assert found["out_of_distribution_rate", name].value == pytest.approx((z.abs() > 3).mean(), abs=1e-12)
+
+
+def test_a_stored_row_tells_which_of_its_features_were_out_of_distribution(reference: Reference) -> None:
+    frame = rows_of(37, 2000)
+    frame.loc[7, ["age", "dose"]] = [200.0, -50.0]
+    played = Played(configuration(), reference, events_of(frame))
+    base = rows_of(1, 3000)
+    z = (frame[list(FEATURES)] - base[list(FEATURES)].mean()) / base[list(FEATURES)].std(ddof=0)
+    rows = played.backtest.observer.rows.rows
+    told = [
+        far_features(played.judge.reference, rows[f"r{START:.0f}-{at}"][HEADER_BYTES : HEADER_BYTES + len(FEATURES)])
+        for at in range(len(frame))
+    ]
+    assert told == [[name for name in FEATURES if abs(row[name]) > 3] for row in z.to_dict("records")]
+    assert told[7] == ["age", "dose"]
 
 
 def test_rules_of_a_model_may_be_switched_off_one_by_one(reference: Reference) -> None:
