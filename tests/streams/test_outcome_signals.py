@@ -288,7 +288,7 @@ models:
 @pytest.mark.parametrize("seed", [11, 12])
 @pytest.mark.parametrize("task", sorted(MAKE))
 def test_clean_rows_open_no_incident(task: str, seed: int, tmp_path: Path) -> None:
-    clean(task, seed, 2500, tmp_path)
+    clean(task, seed, 1500, tmp_path)
 
 
 def clean(task: str, seed: int, n: int, folder: Path) -> None:
