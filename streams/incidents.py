@@ -238,7 +238,8 @@ def belongs(firing: Firing, incident: Incident, label_delay_s: float) -> bool:
         # Segments of other names hold the same rows; a cell that shares none can still be a parent's other half.
         return (
             finding.subject == incident.subject
-            and finding.signal == incident.signal
+            and same_news(finding.signal, incident.signal)
+            and (finding.subject is not None or finding.signal == incident.signal)
             and firing.start <= incident.opened_at
         )
     if (

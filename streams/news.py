@@ -40,8 +40,9 @@ class News:
             changed = self.changed(firing, incident, label_delay_s, NEWS_ALPHA)
             if changed is not None:
                 return not changed
-            return later or self._began_before(firing, incident)
-        return self._began_before(firing, incident)
+            return later or self._began_before(firing, incident) is not False
+        began = self._began_before(firing, incident)
+        return not self.changed(firing, incident, label_delay_s, NEWS_ALPHA) if began is None else began
 
     def changed(self, firing: Firing, incident: Incident, label_delay_s: float, alpha: float) -> bool | None:
         """Whether the finding stands out against its cell's own time since the incident opened; None where too few rows came in between."""
@@ -81,9 +82,10 @@ class News:
         rows = sum(block.outcomes if outcome else block.rows for block in blocks)
         return spans.dense(blocks) if rows >= self.evaluator.rules.minimum_rows else None
 
-    def _began_before(self, firing: Firing, incident: Incident) -> bool:
+    def _began_before(self, firing: Firing, incident: Incident) -> bool | None:
+        """By its onset; None where its counts do not tell: joint figures have no histogram of their own."""
         level, count, _ = firing.look
         end, length = round(firing.end / self.pane_s), count << level
         back = round((firing.end - incident.onset_low) / self.pane_s) + length
         since = onset(self.cells[firing.where], self.evaluator, firing.finding, firing.where.segment, end, length, back)
-        return since is not None and since.first * self.pane_s <= incident.opened_at
+        return since.first * self.pane_s <= incident.opened_at if since is not None else None

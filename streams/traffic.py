@@ -5,7 +5,11 @@ before, of those that are workdays or weekends like it, an hour to either side, 
 reference has no hours, and training rows are often a chosen sample: it is not asked. Versions are left out: people move their traffic on
 purpose.
 
-Nothing is said before there is a whole day of the same kind (workday, weekend) to compare with.
+Rows do not come independently of each other: a batch job sends one segment after another, a region wakes up late. How far
+the shares of windows of this length have differed from those a day before, over what rows drawn one by one would, divides the
+rows that count as evidence.
+
+Nothing is said before there is a whole day of the same kind (workday, weekend) to compare with, and `LEAST_PAIRS` pairs of windows.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ KEPT = LAGS * DAY + LONGEST + 4
 SHIFTS = (-1, 0, 1)
 EASE = 0.6  # a share is back when it is within this share of the limit
 LEAST_BEFORE = 30  # rows of all traffic in an hour's window: fewer tell nothing about shares
+LEAST_PAIRS = 8  # of windows a day apart: fewer tell nothing about how shares vary
 LEAST_OF_IT = 5  # rows of the segment in a window: one that hardly ever came is new, not changed
 WEEKDAY_OF_HOUR_0 = 3  # 1970-01-01 was a Thursday
 ALL = Where(None, "live", None)
@@ -54,6 +59,8 @@ class Usual(NamedTuple):
     rows: npt.NDArray[np.float64]
     settled: bool
     """Whether it came on every day of the kind: what is new rises every hour."""
+    dispersion: float
+    """Variance of its share between days over that of independent rows, at least 1."""
 
 
 def _weekend(hour: int) -> bool:
@@ -166,6 +173,9 @@ class Traffic:
         usable = (rows >= LEAST_BEFORE) & kinds
         if not usable.any():
             return
+        dispersion = self._dispersion(start, end, before)
+        if dispersion is None:
+            return
         for name, at in self.names.items():
             if not at or (only is not None and name != only):
                 continue
@@ -173,7 +183,11 @@ class Traffic:
             live = spans.rows_between(level, first, block) if spans is not None else 0.0
             settled = bool((hits[at].max(axis=1)[usable.any(axis=1)] >= LEAST_OF_IT).all())
             usual = Usual(
-                hits[at][usable] / rows[usable], (hits[at] * usable).sum(axis=0), (rows * usable).sum(axis=0), settled
+                hits[at][usable] / rows[usable],
+                (hits[at] * usable).sum(axis=0),
+                (rows * usable).sum(axis=0),
+                settled,
+                float(dispersion[at]),
             )
             finding = self._judge(live, total, usual, alpha, self.limits.warn * ease)
             if finding is not None:
@@ -203,18 +217,45 @@ class Traffic:
             known = True
         return (rows, hits, kinds) if known else None
 
+    def _dispersion(self, start: int, end: int, before: float) -> npt.NDArray[np.float64] | None:
+        """[segments]: mean squared difference of the shares of windows as long as the span, each against the one of the same
+        hours a day (or more, for longer ones) before, in units of what independent rows would give. None: too few windows."""
+        assert self.began is not None
+        low, high = int(start * self.pane_s // HOUR_S), math.ceil(end * self.pane_s / HOUR_S)
+        length = high - low
+        lag = -(-length // DAY) * DAY
+        last = min(low, int(before // HOUR_S) if math.isfinite(before) else low) - self.first
+        ends = np.arange(last, max(self.began + 1 - self.first, 0) + lag + length - 1, -length)
+        sums = np.concatenate([np.zeros((len(self.table), 1)), np.cumsum(self.table, axis=1)], axis=1)
+        late, early = (sums[:, ends - back] - sums[:, ends - back - length] for back in (0, lag))
+        alike = [
+            all(_weekend(self.first + hour - lag) == _weekend(self.first + hour) for hour in (at - length, at - 1))
+            for at in ends.tolist()
+        ]
+        told = (late[0] >= LEAST_BEFORE) & (early[0] >= LEAST_BEFORE) & np.array(alike, dtype=np.bool_)
+        if told.sum() < LEAST_PAIRS:
+            return None
+        late, early = late[:, told], early[:, told]
+        pooled = (late + early) / (late[0] + early[0])
+        noise = pooled * (1.0 - pooled) * (1.0 / late[0] + 1.0 / early[0])
+        squares = (late / late[0] - early / early[0]) ** 2
+        ratio = np.divide(squares, noise, out=np.zeros_like(squares), where=noise > 0)
+        return np.asarray(np.maximum(ratio.sum(axis=1) / np.maximum((noise > 0).sum(axis=1), 1), 1.0))
+
     def _judge(self, live: float, total: float, usual: Usual, alpha: float, warn: float) -> Finding | None:
         """Past every window by the limits' factor, and past what their pooled share allows at any of the shifts."""
         share = live / total
         lowest, highest = float(usual.shares.min()), float(usual.shares.max())
         some = usual.rows > 0
+        hits, rows = usual.hits[some] / usual.dispersion, usual.rows[some] / usual.dispersion
+        k, n = live / usual.dispersion, total / usual.dispersion
         if share * warn < lowest:
-            limit = float(lower_limit(usual.hits[some], usual.rows[some], LIMIT_ALPHA).min())
-            log_p = float(binomial_log_tail(live, total, limit, "lower")) if limit > 0 else 0.0
+            limit = float(lower_limit(hits, rows, LIMIT_ALPHA).min())
+            log_p = float(binomial_log_tail(k, n, limit, "lower")) if limit > 0 else 0.0
             compared, times = lowest, lowest * total / (live + 0.5)
         elif share >= warn * highest and usual.settled:
-            limit = float(upper_limit(usual.hits[some], usual.rows[some], LIMIT_ALPHA).max())
-            log_p = float(binomial_log_tail(live, total, limit, "upper"))
+            limit = float(upper_limit(hits, rows, LIMIT_ALPHA).max())
+            log_p = float(binomial_log_tail(k, n, limit, "upper"))
             compared, times = highest, share / highest
         else:
             return None

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from leadline.config import Limits, Panes, Rules
 from streams.figure import Side, subject_of
 from streams.layout import Vector
-from streams.references import Feature, Reference
+from streams.references import FINE_BINS, Feature, Reference
 
 Kind = Literal["score", "features", "loss"]
 KINDS: tuple[Kind, ...] = ("score", "features", "loss")
@@ -106,15 +106,28 @@ def _score(reference: Reference, rules: Rules, vector: Vector) -> list[ValueStre
 
 
 def _distribution(feature: Feature, section: str, reference: Reference, vector: Vector, rules: Rules) -> ValueStream:
-    """Moments of the clipped values by the middles of the fine bins: some hundred bins, so within a small part of `sd`."""
+    """Moments of the clipped values by the middles of the fine bins: some hundred bins, so within a small part of `sd`. A feature of few
+    values (a count, a yes or no) has as few bins, and its values lie at their lower ends: its sums are exact, and nothing is clipped."""
     counts = np.maximum(reference.layout.part(vector, section)[: feature.bins.ordered], 0.0)
     rows = float(counts.sum())
-    middles = _middles(feature)
-    mean = float(counts @ middles) / max(rows, 1.0)
-    sd = max(float(counts @ (middles - mean) ** 2) / max(rows, 1.0), 1e-12) ** 0.5
+    if feature.bins.ordered < FINE_BINS and section != "score":
+        mean, sd = _exact(feature, reference, vector, rows)
+    else:
+        middles = _middles(feature)
+        mean = float(counts @ middles) / max(rows, 1.0)
+        sd = max(float(counts @ (middles - mean) ** 2) / max(rows, 1.0), 1e-12) ** 0.5
     layer: Side = "model" if section == "score" else "data"
     subject = "score" if section == "score" else subject_of(feature.name)
     return ValueStream(subject, layer, feature.low, feature.high, mean, sd, rows, rules.edetector, sd, False)
+
+
+def _exact(feature: Feature, reference: Reference, vector: Vector, rows: float) -> tuple[float, float]:
+    """Mean and standard deviation on the unit scale, by the sums of the values themselves."""
+    width = feature.high - feature.low
+    z = reference.layout.one(vector, f"z:{feature.name}") / max(rows, 1.0)
+    square = reference.layout.one(vector, f"zz:{feature.name}") / max(rows, 1.0)
+    sd = max(square - z**2, 1e-12) ** 0.5 * feature.scale / width
+    return min(max((feature.center + feature.scale * z - feature.low) / width, 0.0), 1.0), sd
 
 
 def _middles(feature: Feature) -> npt.NDArray[np.float64]:

@@ -27,7 +27,8 @@ def build(
     rows: Annotated[
         Path,
         typer.Argument(
-            help="Training or hold-out rows: .csv, .csv.gz or .parquet. Columns: features, score, label, segment__NAME."
+            help="Training or hold-out rows: .csv, .csv.gz or .parquet. Columns: features, score, label, segment__NAME, and what else "
+            "docs/operations.md lists."
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the reference goes.")] = Path("reference.json"),

@@ -174,7 +174,12 @@ def backtested(way: Way) -> Backtest:
 
 
 def figures_of(judge: Judge) -> dict[tuple[Any, ...], tuple[float | None, int]]:
-    rows = [row for row in figure_rows(judge.models["risk"]) if row["axis"] == "cohort"]
+    """All but what is due: a backtest ends its log, a worker waits for what is still to come."""
+    rows = [
+        row
+        for row in figure_rows(judge.models["risk"])
+        if row["axis"] == "cohort" and row["signal"] != "label_coverage_due"
+    ]
     names = ("model_version", "segment", "signal", "subject", "window_start")
     return {tuple(row[name] for name in names): (row["value"], row["n"]) for row in rows}
 

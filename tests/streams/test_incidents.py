@@ -83,6 +83,13 @@ def test_another_signal_of_the_same_subject_belongs_where_it_says_the_same() -> 
     assert not belongs(Firing(ALL, finding("null_rate"), 300.0, 310.0), held, 0.0)
 
 
+def test_the_other_half_of_a_scope_that_was_drawn_too_small_belongs() -> None:
+    held = incident(OLD)
+    assert belongs(Firing(NEW, finding("js_divergence"), 60.0, 300.0), held, 0.0)
+    assert not belongs(Firing(NEW, finding("null_rate"), 60.0, 300.0), held, 0.0)
+    assert not belongs(Firing(NEW, finding("js_divergence"), 110.0, 300.0), held, 0.0), "it began after the opening"
+
+
 def test_labels_of_a_fault_that_is_over_open_no_incident_of_their_own() -> None:
     held = incident()
     held.resolved_at = 200.0

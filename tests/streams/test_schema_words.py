@@ -7,8 +7,12 @@ import pandas as pd
 import pytest
 
 from leadline.alert import Alert
+from streams.judge import Judge
+from streams.observe import Observer
+from streams.reference_book import ReferenceBook
 from streams.references import Reference
-from tests.streams.rich import Played, configuration, events_of, known, rows_of
+from streams.stage import Record
+from tests.streams.rich import START, Played, configuration, events_of, known, rows_of
 
 N, FROM = 2400, 1600
 
@@ -102,3 +106,31 @@ def test_what_was_learned_of_optional_fields_outlives_a_restart() -> None:
         assert one is not None
         assert other is not None
         assert one.tolist() == other.tolist()
+
+
+def test_a_judge_that_takes_over_knows_what_was_learned_of_optional_fields() -> None:
+    config = configuration(learn_rows=400)
+    book = ReferenceBook(config, {"m": known(optional=False).keeping(["dense"], ["cpu_s", "ram_mb"])})
+    observer = Observer(0, config, book)
+    log = [record for _, record in events_of(rows_of(47, 1200))]
+    tables: dict[str, dict[bytes, bytes]] = {}
+    judge, checkpoint = Judge(0, config, book), b""
+    for at in range(0, len(log), 300):
+        sends = observer.fold("predictions", log[at : at + 300], {}, START).sends
+        digests = [
+            Record(place, send.key, send.value, START) for place, send in enumerate(sends) if "digests" in send.topic
+        ]
+        effects = judge.fold("digests", digests, {}, START)
+        for table, rows in effects.writes.items():
+            tables.setdefault(table, {}).update(rows)
+        for table, names in effects.removes.items():
+            for name in names:
+                tables[table].pop(name, None)
+        checkpoint = effects.checkpoint
+        one = judge.models["m"].live.vector(None)
+        judge = Judge(0, config, book, checkpoint, tables)
+        other = judge.models["m"].live.vector(None)
+        assert one is not None
+        assert other is not None
+        assert one.tolist() == other.tolist()
+    assert judge.models["m"].live.done >= {"embedding_rows", "latency_rows", "resource_rows:cpu_s", "pipeline_rows"}

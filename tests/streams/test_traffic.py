@@ -167,3 +167,13 @@ def test_all_traffic_is_not_a_segment_of_itself() -> None:
     town.run(48, steady)
     assert ALL in town.cells
     assert all(name for name, _, _ in town.run(6, without(steady, "site=b")))
+
+
+def test_segments_that_come_in_turns_are_no_fault() -> None:
+    # A batch job sends one after another: shares of an hour are anything between nothing and all.
+    for seed in range(3):
+        town = Town(20 + seed)
+        turn = {hour: ("a", "b", "c")[town.rng.integers(3)] for hour in range(-1, 24 * 14 // 3 + 1)}
+        assert (
+            town.run(24 * 14, lambda hour, turn=turn: {f"site={s}": float(turn[hour // 3] == s) for s in "abc"}) == []
+        )
