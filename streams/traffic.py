@@ -38,6 +38,9 @@ SHIFTS = (-1, 0, 1)
 EASE = 0.6  # a share is back when it is within this share of the limit
 LEAST_BEFORE = 30  # rows of all traffic in an hour's window: fewer tell nothing about shares
 LEAST_PAIRS = 8  # of windows a day apart: fewer tell nothing about how shares vary
+IRREGULAR = (
+    2.0  # dispersion from which hours mean nothing: a share must be past all windows, not only those of its hour
+)
 LEAST_OF_IT = 5  # rows of the segment in a window: one that hardly ever came is new, not changed
 WEEKDAY_OF_HOUR_0 = 3  # 1970-01-01 was a Thursday
 ALL = Where(None, "live", None)
@@ -61,6 +64,8 @@ class Usual(NamedTuple):
     """Whether it came on every day of the kind: what is new rises every hour."""
     dispersion: float
     """Variance of its share between days over that of independent rows, at least 1."""
+    extremes: tuple[float, float]
+    """Least and greatest share of all windows of the span's length, whatever their hour."""
 
 
 def _weekend(hour: int) -> bool:
@@ -173,9 +178,10 @@ class Traffic:
         usable = (rows >= LEAST_BEFORE) & kinds
         if not usable.any():
             return
-        dispersion = self._dispersion(start, end, before)
-        if dispersion is None:
+        varied = self._varied(start, end, before)
+        if varied is None:
             return
+        dispersion, least_share, greatest_share = varied
         for name, at in self.names.items():
             if not at or (only is not None and name != only):
                 continue
@@ -188,6 +194,7 @@ class Traffic:
                 (rows * usable).sum(axis=0),
                 settled,
                 float(dispersion[at]),
+                (float(least_share[at]), float(greatest_share[at])),
             )
             finding = self._judge(live, total, usual, alpha, self.limits.warn * ease)
             if finding is not None:
@@ -217,35 +224,48 @@ class Traffic:
             known = True
         return (rows, hits, kinds) if known else None
 
-    def _dispersion(self, start: int, end: int, before: float) -> npt.NDArray[np.float64] | None:
-        """[segments]: mean squared difference of the shares of windows as long as the span, each against the one of the same
-        hours a day (or more, for longer ones) before, in units of what independent rows would give. None: too few windows."""
-        assert self.began is not None
+    def _varied(self, start: int, end: int, before: float) -> npt.NDArray[np.float64] | None:
+        """[3, segments]: dispersion, least and greatest share of windows as long as the span; None where there are too few of them.
+
+        Dispersion is the mean squared difference of a window's share from the one of the same hours some days before, in units of what
+        independent rows would give, for the number of days at which it is greatest: what drifts differs most from what is long past.
+        """
         low, high = int(start * self.pane_s // HOUR_S), math.ceil(end * self.pane_s / HOUR_S)
-        length = high - low
-        lag = -(-length // DAY) * DAY
-        last = min(low, int(before // HOUR_S) if math.isfinite(before) else low) - self.first
-        ends = np.arange(last, max(self.began + 1 - self.first, 0) + lag + length - 1, -length)
-        sums = np.concatenate([np.zeros((len(self.table), 1)), np.cumsum(self.table, axis=1)], axis=1)
-        late, early = (sums[:, ends - back] - sums[:, ends - back - length] for back in (0, lag))
+        last = min(low, int(before // HOUR_S) if math.isfinite(before) else low)
+        pairs = [self._pairs(high - low, last, days) for days in range(-(-(high - low) // DAY), LAGS + 1)]
+        told = [pair for pair in pairs if pair.shape[-1] >= LEAST_PAIRS]
+        if not told:
+            return None
+        dispersion = np.ones(len(self.table))
+        for late, early in told:
+            pooled = (late + early) / (late[0] + early[0])
+            noise = pooled * (1.0 - pooled) * (1.0 / late[0] + 1.0 / early[0])
+            squares = (late / late[0] - early / early[0]) ** 2
+            ratio = np.divide(squares, noise, out=np.zeros_like(squares), where=noise > 0)
+            dispersion = np.maximum(dispersion, ratio.sum(axis=1) / np.maximum((noise > 0).sum(axis=1), 1))
+        shares = np.concatenate([rows / rows[0] for pair in told for rows in pair], axis=1)
+        return np.stack([dispersion, shares.min(axis=1), shares.max(axis=1)])
+
+    def _pairs(self, length: int, last: int, days: int) -> npt.NDArray[np.float64]:
+        """[2, segments, pairs]: rows of windows of `length` hours up to the hour `last`, and of those so many days before."""
+        assert self.began is not None
+        lag = days * DAY
+        ends = np.arange(last - self.first, max(self.began + 1 - self.first, 0) + lag + length - 1, -length)
         alike = [
             all(_weekend(self.first + hour - lag) == _weekend(self.first + hour) for hour in (at - length, at - 1))
             for at in ends.tolist()
         ]
-        told = (late[0] >= LEAST_BEFORE) & (early[0] >= LEAST_BEFORE) & np.array(alike, dtype=np.bool_)
-        if told.sum() < LEAST_PAIRS:
-            return None
-        late, early = late[:, told], early[:, told]
-        pooled = (late + early) / (late[0] + early[0])
-        noise = pooled * (1.0 - pooled) * (1.0 / late[0] + 1.0 / early[0])
-        squares = (late / late[0] - early / early[0]) ** 2
-        ratio = np.divide(squares, noise, out=np.zeros_like(squares), where=noise > 0)
-        return np.asarray(np.maximum(ratio.sum(axis=1) / np.maximum((noise > 0).sum(axis=1), 1), 1.0))
+        ends = ends[np.array(alike, dtype=np.bool_)]
+        sums = np.concatenate([np.zeros((len(self.table), 1)), np.cumsum(self.table, axis=1)], axis=1)
+        pairs = np.stack([sums[:, ends - back] - sums[:, ends - back - length] for back in (0, lag)])
+        return np.asarray(pairs[:, :, (pairs[:, 0] >= LEAST_BEFORE).all(axis=0)], dtype=np.float64)
 
     def _judge(self, live: float, total: float, usual: Usual, alpha: float, warn: float) -> Finding | None:
         """Past every window by the limits' factor, and past what their pooled share allows at any of the shifts."""
         share = live / total
         lowest, highest = float(usual.shares.min()), float(usual.shares.max())
+        if usual.dispersion > IRREGULAR:
+            lowest, highest = min(lowest, usual.extremes[0]), max(highest, usual.extremes[1])
         some = usual.rows > 0
         hits, rows = usual.hits[some] / usual.dispersion, usual.rows[some] / usual.dispersion
         k, n = live / usual.dispersion, total / usual.dispersion
