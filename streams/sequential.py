@@ -1,7 +1,7 @@
 """Sequential detectors of one model: every stream of single values has its ADWIN and its e-detector; what they detect are firings.
 
-Pure. Values wait for the tick and go in order of (time, hash), `CHUNK` at a time, so that a replay feeds the same ones in the same
-order. The page comes from the e-detector, which holds a false-alarm budget: per stream on its own alarm, and over the features of a
+Pure. Values wait for the tick and go in order of (time, hash), by multiples of `CHUNK`, so that a replay feeds the same ones in the
+same order. The page comes from the e-detector, which holds a false-alarm budget: per stream on its own alarm, and over the features of a
 version by e-BH. ADWIN has no such budget over an endless stream: on the score, past an effect that matters, it opens a warning; elsewhere
 its adaptive window is a figure and its detections are evidence of incidents that others opened. Page-Hinkley runs where a rule asks for it.
 """
@@ -79,13 +79,13 @@ class Sequential:
         fired: list[Firing] = []
         for group in sorted(self.waiting.queues):
             where = _cell(group.version, group.stage, several)
-            for chunk in self.waiting.take(group, when):
-                of_chunk = list(self._feed(group, chunk, where, when))
-                if group.kind == "features" and rules.sequential:
-                    of_chunk += self._together(
-                        group, chunk.times, where, when, {firing.finding.key for firing in of_chunk}
-                    )
-                fired += of_chunk
+            chunk = self.waiting.take(group, when)
+            if chunk is None:
+                continue
+            of_chunk = list(self._feed(group, chunk, where, when))
+            if group.kind == "features" and rules.sequential:
+                of_chunk += self._together(group, chunk.times, where, when, {firing.finding.key for firing in of_chunk})
+            fired += of_chunk
         off = rules.disabled
         return [firing for firing in fired if firing.finding.signal not in off] if off else fired
 

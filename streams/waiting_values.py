@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -13,7 +13,7 @@ from leadline.events import DigestSample
 from streams.sampling import LEVELS
 from streams.value_streams import Kind
 
-CHUNK = 32  # values of a stream are fed so many at a time: as often as ADWIN looks
+CHUNK = 32  # values of a stream are fed by multiples of so many: as often as ADWIN looks
 MAX_WAITING = 200_000
 SEPARATOR = "\x1f"
 
@@ -27,7 +27,7 @@ class Group(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """`times` [CHUNK], `values` [streams, CHUNK] on the unit scale, NaN where there is none."""
+    """`times` [n], `values` [streams, n] on the unit scale, NaN where there is none; n is a multiple of `CHUNK`."""
 
     times: npt.NDArray[np.float64]
     values: npt.NDArray[np.float64]
@@ -108,19 +108,17 @@ class WaitingValues:
         queue.append(Piece.of(sample.times, sample.order, sample.values))
         self._write(group, len(queue.pieces) - 1)
 
-    def take(self, group: Group, before: float) -> Iterator[Chunk]:
-        """Whole chunks of values before a time, the oldest first. However the values come, a chunk holds the same ones."""
+    def take(self, group: Group, before: float) -> Chunk | None:
+        """The values before a time, the oldest first: as many whole chunks as there are, together. Digests may cut them as they like."""
         queue = self.queues[group]
         pieces = len(queue.pieces)
         taken = queue.take(before)
         if taken is None:
-            return
+            return None
         self._forget(group, pieces)
         if queue.pieces:
             self._write(group, 0)
-        for at in range(0, len(taken.times), CHUNK):
-            chosen = taken.levels[:, at : at + CHUNK]
-            yield Chunk(taken.times[at : at + CHUNK], np.where(chosen < 0, np.nan, chosen / LEVELS))
+        return Chunk(taken.times, np.where(taken.levels < 0, np.nan, taken.levels / LEVELS))
 
     def clear(self) -> None:
         """Forgets all."""
