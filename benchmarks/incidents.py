@@ -32,8 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.incident_faults import CATALOGUE, Fault, play
 from benchmarks.incident_logs import DAY_S, START, Rows, Shape, write_labels, write_predictions, write_reference
 from leadline.config import Config, Join, Model, Panes
-from streams.backtest import Backtest
-from streams.views import incident_row
+from streams.backtest.backtest import Backtest
+from streams.judge.views import incident_row
 
 SLOW = Shape(events=21_600, seconds=12 * DAY_S)
 BUSY = Shape(events=216_000, seconds=3 * 3600.0, label_median_s=60.0, delay_window_s=1800.0)

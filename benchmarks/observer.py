@@ -31,12 +31,12 @@ if __name__ == "__main__":
     sys.path[0] = os.environ.get("LEADLINE_CHECKOUT") or str(Path(__file__).resolve().parents[1])
 
 from leadline.config import Config
-from streams import decode as decoding
-from streams.observe import Observer
-from streams.reference_book import ReferenceBook
-from streams.reference_files import build_reference
-from streams.references import Reference
-from streams.stage import Record
+from streams.baselines.reference_book import ReferenceBook
+from streams.baselines.reference_files import build_reference
+from streams.core import decode as decoding
+from streams.core.stage import Record
+from streams.counting.references import Reference
+from streams.observe.observe import Observer
 
 FEATURES = tuple(f"feature_{number}" for number in range(10))
 SITES, WARDS = ("north", "south", "harbour"), ("surgery", "cardiology", "oncology", "emergency")
@@ -142,7 +142,7 @@ class Run:
         clock = time.process_time  # others on the machine shake it less than the wall clock
         config = self.observer.config
         gc.collect()
-        gc.set_threshold(100_000, 20, 50)  # as `streams.worker` does
+        gc.set_threshold(100_000, 20, 50)  # as `streams.worker.worker` does
         gc.freeze()  # the log stands for the broker: a worker's collector does not walk over it
         kinds = {"predictions": decoding.Prediction, "labels": decoding.Label}
         for source, records in self.batches:

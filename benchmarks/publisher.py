@@ -16,7 +16,7 @@ import numpy as np
 from confluent_kafka import Producer
 
 from leadline import Publisher
-from streams.mock_broker import start_mock_broker
+from streams.embedded.mock_broker import start_mock_broker
 
 TOPICS = {"leadline.predictions": 4, "leadline.labels": 4, "leadline.changes": 1}
 FEATURES = {f"feature_{number}": 1.25 * number for number in range(10)}

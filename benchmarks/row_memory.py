@@ -20,7 +20,7 @@ import redis
 # Run as a file, Python's path begins with benchmarks/, not with the folder that holds it.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from streams.rows import join_pending, pack_predictions
+from streams.observe.rows import join_pending, pack_predictions
 
 FEATURES = 10
 ID_CHARACTERS = (16, 32, 36)

@@ -34,7 +34,7 @@ class Probe(msgspec.Struct, frozen=True, gc=False):
 class Prediction(msgspec.Struct, gc=False):
     """One answer of one model. `score` is a probability, a value, or a class-to-probability map.
 
-    Every field after the first five defaults to None: the duplicate-key check of `streams.decode` counts the fields that are set.
+    Every field after the first five defaults to None: the duplicate-key check of `streams.core.decode` counts the fields that are set.
     """
 
     request_id: Identifier

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from streams.embedded import Embedded
+from streams.embedded.embedded import Embedded
 from tests.real.backend import DATABASES, Backend, create_on_kafka
 from tests.real.environment import Addresses
 from tests.real.process import PartMissing

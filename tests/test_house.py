@@ -25,6 +25,24 @@ FORBIDDEN = {
 }
 # The alert, and the words for what a broker refuses, which are those of leadline.yaml for all programs.
 ONLY_OF_LEADLINE = {"sinks": ("leadline.alert", "leadline.kafka_refusals")}
+# The rooms of streams/, each with those that it may know. The pure ones know no Kafka, no Redis and no Faust.
+PURE_ROOMS = {
+    "core": (),
+    "counting": ("core",),
+    "baselines": ("core", "counting"),
+    "observe": ("core", "counting", "baselines"),
+    "figures": ("core", "counting"),
+    "rules": ("core", "counting", "figures"),
+    "judge": ("core", "counting", "baselines", "figures", "rules"),
+    "backtest": ("core", "counting", "baselines", "observe", "figures", "judge"),
+}
+SHELL_ROOMS = {
+    "store": ("core",),
+    "transport": ("core", "store"),
+    "worker": ("core", "counting", "baselines", "observe", "judge", "store", "transport"),
+    "embedded": ("core", "store", "transport", "worker"),
+}
+ROOMS = PURE_ROOMS | SHELL_ROOMS
 PICKLERS = ("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle")
 
 
@@ -107,6 +125,25 @@ def test_no_arrow_runs_the_wrong_way(folder: str) -> None:
         for path in sources(folder).values()
         for each in imports(path)
         if any(within(each.module, package) for package in FORBIDDEN[folder])
+    ]
+    assert wrong == []
+
+
+def test_every_module_of_the_pipeline_is_in_a_room() -> None:
+    assert {path.name for path in (ROOT / "streams").glob("*.py")} == {"__init__.py"}
+    assert {path.name for path in (ROOT / "streams").iterdir() if (path / "__init__.py").exists()} == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_of_the_pipeline_know_only_those_before_them(room: str) -> None:
+    known = (room, *ROOMS[room])
+    strangers = (*KAFKA, "redis") if room in PURE_ROOMS else ()
+    wrong = [
+        f"{path.relative_to(ROOT)}:{each.line} imports {each.module}"
+        for path in sources(f"streams/{room}").values()
+        for each in imports(path)
+        if any(within(each.module, package) for package in strangers)
+        or (within(each.module, "streams") and each.module.split(".")[1:2] not in [[name] for name in known])
     ]
     assert wrong == []
 

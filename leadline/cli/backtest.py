@@ -13,8 +13,8 @@ from leadline.cli.common import USAGE, ConfigFile, Json, clean_errors, console, 
 
 if TYPE_CHECKING:
     from leadline.config import Config
-    from streams.backtest import Backtest
-    from streams.decode import Fault
+    from streams.backtest.backtest import Backtest
+    from streams.core.decode import Fault
 
 SHOWN = 20
 
@@ -62,8 +62,8 @@ def backtest(
             fail(f"{path} does not exist or is no file; give JSON Lines (.jsonl, .jsonl.gz) or Parquet", USAGE)
     if report is not None and not report.parent.is_dir():
         fail(f"{report.parent} is no folder; create it, or name another place with --report", USAGE)
-    from streams.backtest import Backtest
-    from streams.report import build_report, encode_report
+    from streams.backtest.backtest import Backtest
+    from streams.backtest.report import build_report, encode_report
 
     with clean_errors():
         run = Backtest(settings)
@@ -145,7 +145,7 @@ def _clock(now: str | None) -> float:
         import time
 
         return time.time()
-    from streams.decode import parse_rfc3339
+    from streams.core.decode import parse_rfc3339
 
     try:
         return float(now)

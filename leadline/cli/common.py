@@ -46,12 +46,12 @@ RedisUrl = Annotated[
 # Errors that carry their own remedy: (module, class) to exit status. By name, because no command loads them all.
 KNOWN = {
     ("leadline.config", "ConfigError"): USAGE,
-    ("streams.references", "BadReference"): USAGE,
-    ("streams.log_files", "LogError"): USAGE,
+    ("streams.counting.references", "BadReference"): USAGE,
+    ("streams.backtest.log_files", "LogError"): USAGE,
     ("sinks.registry", "SinkConfigError"): USAGE,
-    ("streams.topics", "TopicsError"): FAILED,
-    ("streams.tables", "StoreError"): FAILED,
-    ("streams.embedded_errors", "EmbeddedError"): FAILED,
+    ("streams.transport.topics", "TopicsError"): FAILED,
+    ("streams.store.tables", "StoreError"): FAILED,
+    ("streams.embedded.embedded_errors", "EmbeddedError"): FAILED,
 }
 
 

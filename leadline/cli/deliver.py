@@ -39,8 +39,8 @@ def deliver(
 
 def _check_record(config: Config) -> None:
     """A Redis that is away is no hindrance: the process remembers meanwhile. One that will never let us in is."""
-    from streams.store import open_store
-    from streams.tables import StoreUnavailable
+    from streams.store.store import open_store
+    from streams.store.tables import StoreUnavailable
 
     try:
         open_store(config.redis.url.get_secret_value()).close()

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from leadline.config import Config, ConfigError
 from sinks.registry import SinkConfigError, parse_sinks
-from streams.configured_topics import topic_specs
-from streams.redis_client import shown
-from streams.store import Store, open_store
-from streams.tables import StoreError, StoreMisconfigured
-from streams.topics import (
+from streams.store.redis_client import shown
+from streams.store.store import Store, open_store
+from streams.store.tables import StoreError, StoreMisconfigured
+from streams.transport.configured_topics import topic_specs
+from streams.transport.topics import (
     BrokerRefuses,
     BrokerUnreachable,
     TopicsError,
@@ -57,8 +57,8 @@ def references(config: Config) -> Iterator[Finding]:
     named = {model_id: model for model_id, model in config.models.items() if model.reference is not None}
     if not named:
         return
-    from streams.reference_files import read_reference
-    from streams.references import BadReference
+    from streams.baselines.reference_files import read_reference
+    from streams.counting.references import BadReference
 
     for model_id, model in named.items():
         assert model.reference is not None  # chosen by it

@@ -10,7 +10,7 @@ import typer
 from leadline.cli.common import USAGE, Json, clean_errors, console, fail, number, print_json
 
 if TYPE_CHECKING:
-    from streams.references import Reference
+    from streams.counting.references import Reference
 
 app = typer.Typer(
     no_args_is_help=True, help="References: what a model's features, score and outcomes looked like in training."
@@ -47,8 +47,8 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build a reference from rows that the model was not fitted on. Name the result under models.ID.reference."""
-    from streams.reference_files import build_reference, read_table
-    from streams.references import BadReference, dump_reference
+    from streams.baselines.reference_files import build_reference, read_table
+    from streams.counting.references import BadReference, dump_reference
 
     if not rows.is_file():
         fail(f"{rows} does not exist or is no file; give CSV (.csv, .csv.gz) or Parquet of training rows", USAGE)

@@ -29,8 +29,8 @@ def request(
     """Show one request: its join state, times, score, label, and the bin of each feature."""
     settings = load(config, None, redis_url)
     from leadline.durations import format_duration
-    from streams.request_lookup import look_up
-    from streams.store import open_store
+    from streams.store.store import open_store
+    from streams.worker.request_lookup import look_up
 
     with clean_errors(), open_store(settings.redis.url.get_secret_value()) as store:
         found = look_up(store, settings, request_id)

@@ -23,7 +23,7 @@ from leadline.cli.common import (
 
 if TYPE_CHECKING:
     from leadline.config import Config
-    from streams.run_embedded import Addresses
+    from streams.embedded.run_embedded import Addresses
 
 
 def run(
@@ -61,14 +61,14 @@ def run(
     set_up_logging(settings)
     if embedded:
         _run_embedded(settings, config, data, deliver, as_json)
-    from streams.run import run as run_worker
+    from streams.worker.run import run as run_worker
 
     with clean_errors():
         raise typer.Exit(run_worker(settings, worker_id=worker_id, instance_id=instance_id))
 
 
 def _run_embedded(settings: Config, config: Path | None, data: Path | None, deliver: bool, as_json: bool) -> None:
-    from streams.run_embedded import run_embedded
+    from streams.embedded.run_embedded import run_embedded
 
     if data is not None and data.exists() and not data.is_dir():
         fail(f"{data} is no folder; name another one with --data", USAGE)

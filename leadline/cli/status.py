@@ -9,7 +9,7 @@ import typer
 from leadline.cli.common import ConfigFile, Json, RedisUrl, clean_errors, fail, load, print_json
 
 if TYPE_CHECKING:
-    from streams.store import Store
+    from streams.store.store import Store
 
 
 def status(
@@ -20,7 +20,7 @@ def status(
 ) -> None:
     """Show models, join states, open incidents and the worst signals."""
     settings = load(config, None, redis_url)
-    from streams.store import open_store
+    from streams.store.store import open_store
 
     with clean_errors(), open_store(settings.redis.url.get_secret_value()) as store:
         found = read(store, settings.redis.prefix)

@@ -20,8 +20,8 @@ def _group() -> None:
 def create(config: ConfigFile = None, bootstrap_servers: Bootstrap = None, as_json: Json = False) -> None:
     """Create the topics that are missing and check the partition counts of those that exist. Running it twice does no harm."""
     settings = load(config, bootstrap_servers)
-    from streams.configured_topics import topic_specs
-    from streams.topics import admin_client, ensure_topics
+    from streams.transport.configured_topics import topic_specs
+    from streams.transport.topics import admin_client, ensure_topics
 
     specs = topic_specs(settings)
     with clean_errors():

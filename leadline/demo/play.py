@@ -61,9 +61,9 @@ def play(show: Step, folder: Path | None = None, seed: int = 7, rate: float = 30
     """Plays all acts in real time. `show` is called about ten times a second. Raises DemoFailed; leaves nothing running."""
     # Heavy parts are needed by the demo alone.
     from leadline.config import parse_config
-    from streams.embedded import Embedded
-    from streams.run import topic_specs
-    from streams.topic_plan import partition_counts
+    from streams.embedded.embedded import Embedded
+    from streams.transport.topic_plan import partition_counts
+    from streams.worker.run import topic_specs
 
     state = State()
     with ExitStack() as stack:

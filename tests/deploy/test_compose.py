@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from leadline.config import load_config
-from streams.embedded_redis import free_port
+from streams.embedded.embedded_redis import free_port
 from tests.real.environment import CACHE
 from tests.real.kafka import KafkaServer
 from tests.real.maven import KAFKA_VERSION

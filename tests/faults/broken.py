@@ -14,15 +14,16 @@ from typing import Any
 
 from leadline.cli import main
 from leadline.events import Digest
-from streams import owner, tables_redis
-from streams.chain import Part
-from streams.intake import Fetched, Intake
-from streams.judge import Judge
-from streams.outbox import Relay
-from streams.owner import Work
-from streams.stage import Record
-from streams.tables import Outgoing, Owner, Tables
-from streams.tables_redis import RedisTables
+from streams.core.stage import Record
+from streams.judge.judge import Judge
+from streams.store import tables_redis
+from streams.store.tables import Outgoing, Owner, Tables
+from streams.store.tables_redis import RedisTables
+from streams.transport.chain import Part
+from streams.transport.intake import Fetched, Intake
+from streams.worker import owner
+from streams.worker.outbox import Relay
+from streams.worker.owner import Work
 
 EVERY, ROUNDS = 10, 100
 

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from confluent_kafka import KafkaError
 
-from streams.librdkafka import ApiKey
-from streams.mock_broker import MockBroker
+from streams.embedded.librdkafka import ApiKey
+from streams.embedded.mock_broker import MockBroker
 from tests.faults.proxy import Proxy
 from tests.real.backend import create_on_kafka
 from tests.real.environment import CACHE

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from streams.redis_binary import RedisBinary
+from streams.embedded.redis_binary import RedisBinary
 from tests.faults.brokers import Broker, Mock, Real
 from tests.faults.ground import COMMAND, Ground, standing
 from tests.faults.load import Plan, plan

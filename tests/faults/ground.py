@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from leadline.config import Config, load_config
-from streams.child import Child
+from streams.embedded.child import Child
 from tests.faults.brokers import Broker
 from tests.faults.load import DELAY_WINDOW_S, EARLY_TOLERANCE_S, MODELS
 from tests.faults.store import Store

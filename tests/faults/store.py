@@ -7,8 +7,8 @@ from pathlib import Path
 
 import redis
 
-from streams.embedded_redis import RedisServer
-from streams.redis_binary import RedisBinary
+from streams.embedded.embedded_redis import RedisServer
+from streams.embedded.redis_binary import RedisBinary
 from tests.faults.proxy import Proxy
 
 SETTINGS = {"auto-aof-rewrite-percentage": "0", "repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"}

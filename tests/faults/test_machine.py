@@ -25,12 +25,12 @@ from hypothesis.stateful import (
 )
 
 from leadline.events import Digest
-from streams.chain import Chain, Part
-from streams.judge import Judge
-from streams.owner import Work
-from streams.stage import Record
-from streams.tables import Change, Claimed, Kind, Outcome, Owner, StoreUnavailable, Tables
-from streams.tables_memory import MemoryTables
+from streams.core.stage import Record
+from streams.judge.judge import Judge
+from streams.store.tables import Change, Claimed, Kind, Outcome, Owner, StoreUnavailable, Tables
+from streams.store.tables_memory import MemoryTables
+from streams.transport.chain import Chain, Part
+from streams.worker.owner import Work
 from tests.faults.world import KINDS, World
 from tests.streams.history import DELAYS, LABELS, T0, Event, label, prediction
 
@@ -242,7 +242,7 @@ BREAKAGES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "asking again about holes": without_asking,
     "the fence": lambda patch: without(patch, Outcome.FENCED),
     "the expected offset": lambda patch: without(patch, Outcome.MISMATCH),
-    "the lines": lambda patch: patch.setattr("streams.owner.still_known", _all_of_them),
+    "the lines": lambda patch: patch.setattr("streams.worker.owner.still_known", _all_of_them),
     "the judge's skip": without_skip,
     "the outbox": without_outbox,
     "doubt": without_doubt,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from streams import tables_redis
-from streams.stage import Effects
-from streams.tables import Change, Outcome, Owner
-from streams.tables_redis import RedisTables
+from streams.core.stage import Effects
+from streams.store import tables_redis
+from streams.store.tables import Change, Outcome, Owner
+from streams.store.tables_redis import RedisTables
 from tests.faults.episode import Order, run
 from tests.real.backend import Backend
 

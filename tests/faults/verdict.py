@@ -14,10 +14,10 @@ import numpy as np
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from leadline.config import Config
-from streams.judge import DAYS_TABLE, MODELS_TABLE, SEPARATOR
-from streams.model_judge import Saved
-from streams.partition_state import Checkpoint
-from streams.reference_book import ReferenceBook
+from streams.baselines.reference_book import ReferenceBook
+from streams.judge.judge import DAYS_TABLE, MODELS_TABLE, SEPARATOR
+from streams.judge.model_judge import Saved
+from streams.observe.partition_state import Checkpoint
 from tests.faults.ground import PARTITIONS, PREFIX, Ground, until
 from tests.faults.load import Plan, Truth, count
 

@@ -15,18 +15,18 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
-from streams.chain import Chain, Part, Place
-from streams.factories import JudgeFactory, ObserveFactory
-from streams.judge import DAYS_TABLE, SEPARATOR
-from streams.layout import JOIN_SLOTS
-from streams.lines import write_line
-from streams.owner import Shared, Work
-from streams.partition_state import Checkpoint
-from streams.reference_book import ReferenceBook
-from streams.settings import WorkerSettings
-from streams.stage import Record
-from streams.tables import Change, Kind, Outcome, Outgoing, Owner, StoreUnavailable
-from streams.tables_memory import MemoryTables
+from streams.baselines.reference_book import ReferenceBook
+from streams.core.stage import Record
+from streams.counting.layout import JOIN_SLOTS
+from streams.judge.judge import DAYS_TABLE, SEPARATOR
+from streams.observe.partition_state import Checkpoint
+from streams.store.lines import write_line
+from streams.store.tables import Change, Kind, Outcome, Outgoing, Owner, StoreUnavailable
+from streams.store.tables_memory import MemoryTables
+from streams.transport.chain import Chain, Part, Place
+from streams.transport.settings import WorkerSettings
+from streams.worker.factories import JudgeFactory, ObserveFactory
+from streams.worker.owner import Shared, Work
 from tests.streams.history import Event, Oracle, configuration, reference
 
 KNOWN = reference()
@@ -85,7 +85,7 @@ class Broker:
 
 
 class Lanes:
-    """`streams.intake.Intake` of one worker, fetching when it is told, with records lost on the way when it is told."""
+    """`streams.transport.intake.Intake` of one worker, fetching when it is told, with records lost on the way when it is told."""
 
     def __init__(self, broker: Broker) -> None:
         self.chain = Chain()
@@ -121,7 +121,7 @@ class Lanes:
 
 
 class Sender:
-    """`streams.outbox.Relay` of one worker: what is not sent yet."""
+    """`streams.worker.outbox.Relay` of one worker: what is not sent yet."""
 
     def __init__(self) -> None:
         self.queue: list[tuple[Owner, Outgoing]] = []

@@ -13,9 +13,9 @@ import redis
 from leadline.cli.common import addressed
 from leadline.cli.status import _split, read
 from leadline.config import Config, parse_config
-from streams.configured_topics import topic_specs
-from streams.store import open_store
-from streams.topic_plan import partition_counts
+from streams.store.store import open_store
+from streams.transport.configured_topics import topic_specs
+from streams.transport.topic_plan import partition_counts
 from tests.leadline.cli_log import ROOT, leadline
 from tests.real.backend import Backend, Fresh
 

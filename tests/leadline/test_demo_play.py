@@ -17,8 +17,8 @@ from leadline.config import parse_config
 from leadline.demo import model as models
 from leadline.demo.hospital import Rows, Service
 from leadline.demo.scenario import Act, acts, configuration, judge, length_s
-from streams.backtest import Backtest
-from streams.stage import Record
+from streams.backtest.backtest import Backtest
+from streams.core.stage import Record
 
 BEGAN = 1_700_000_000.0
 Played = tuple[tuple[Act, ...], list[Alert]]

@@ -13,15 +13,15 @@ import pytest
 
 from leadline.config import Config
 from leadline.events import Digest
-from streams.backtest import Backtest
-from streams.figures import figures
-from streams.group_figures import group_figures
-from streams.incidents import Incident, Where
-from streams.layout import Layout, Task
-from streams.reference_files import build_reference
-from streams.report import build_report
-from streams.stage import Record
-from streams.views import incident_row
+from streams.backtest.backtest import Backtest
+from streams.backtest.report import build_report
+from streams.baselines.reference_files import build_reference
+from streams.core.stage import Record
+from streams.counting.layout import Layout, Task
+from streams.figures.figures import figures
+from streams.figures.group_figures import group_figures
+from streams.judge.incidents import Incident, Where
+from streams.judge.views import incident_row
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")])
@@ -152,7 +152,7 @@ def test_every_error_of_the_operations_page_exists() -> None:
     told = {
         name for line in re.findall(r"^\| (`[^|]+)\|", table[1], re.MULTILINE) for name in re.findall(r"`(\w+)`", line)
     }
-    sources = [*(ROOT / "streams").glob("*.py"), *(ROOT / "leadline").rglob("*.py")]
+    sources = [*(ROOT / "streams").rglob("*.py"), *(ROOT / "leadline").rglob("*.py")]
     classes = {
         node.name
         for path in sources

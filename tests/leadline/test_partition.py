@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leadline.partition import murmur2, partition_of
-from streams.mock_broker import start_mock_broker
+from streams.embedded.mock_broker import start_mock_broker
 from tests.leadline.kafka_log import read_all
 
 JAVA = {

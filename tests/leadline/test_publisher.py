@@ -19,8 +19,8 @@ from leadline.events import Change, Label, Prediction
 from leadline.partition import partition_of
 from leadline.publisher import InvalidEvent
 from leadline.publisher_queue import DROP_REASONS
-from streams.librdkafka import ApiKey
-from streams.mock_broker import MockBroker
+from streams.embedded.librdkafka import ApiKey
+from streams.embedded.mock_broker import MockBroker
 from tests.leadline.kafka_log import read_all
 from tests.patience import seconds
 from tests.real.backend import Backend

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams.mock_broker import MockBroker
+from streams.embedded.mock_broker import MockBroker
 from tests.leadline.kafka_log import read_all
 from tests.patience import seconds
 

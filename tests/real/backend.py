@@ -9,8 +9,8 @@ from typing import Protocol
 
 import redis
 
-from streams.topic_plan import TopicNames, TopicSpec
-from streams.topics import admin_client, ensure_topics
+from streams.transport.topic_plan import TopicNames, TopicSpec
+from streams.transport.topics import admin_client, ensure_topics
 
 DATABASES = 64  # of the Redis servers that the tests start
 _numbers = itertools.count(1)

@@ -11,7 +11,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streams.embedded_redis import free_port
+from streams.embedded.embedded_redis import free_port
 from tests.real.maven import fetch_jars
 from tests.real.process import NotReady, PartMissing, Server
 

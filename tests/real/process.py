@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from streams.child import Child
+from streams.embedded.child import Child
 
 
 class PartMissing(RuntimeError):

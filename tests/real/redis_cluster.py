@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import redis
 
-from streams.embedded_redis import HOST, free_port
+from streams.embedded.embedded_redis import HOST, free_port
 from tests.real.redis_server import RealRedis, Tls
 
 SLOTS = 16_384

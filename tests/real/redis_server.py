@@ -8,9 +8,9 @@ from typing import Any
 
 import redis
 
-from streams.embedded_errors import EmbeddedUnavailable
-from streams.embedded_redis import HOST, configuration, free_port
-from streams.redis_binary import RedisBinary, path_candidates, probe
+from streams.embedded.embedded_errors import EmbeddedUnavailable
+from streams.embedded.embedded_redis import HOST, configuration, free_port
+from streams.embedded.redis_binary import RedisBinary, path_candidates, probe
 from tests.real.process import PartMissing, Server
 
 DATABASES = "64"  # tests take one after another

@@ -8,7 +8,7 @@ import pytest
 import redis
 from confluent_kafka import Producer
 
-from streams.lag_guard import LagGuard, LogRange
+from streams.embedded.lag_guard import LagGuard, LogRange
 from tests.real import environment
 from tests.real.backend import create_on_kafka
 from tests.real.environment import CACHE, Addresses

@@ -14,7 +14,7 @@ from leadline.alert import Alert, Undelivered
 from sinks.deliver import deliver
 from sinks.settings import DeliverSettings
 from sinks.stats import DeliverStats
-from streams.mock_broker import MockBroker
+from streams.embedded.mock_broker import MockBroker
 from tests.leadline.kafka_log import read_all
 from tests.real.backend import Backend
 

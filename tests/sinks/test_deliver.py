@@ -11,7 +11,7 @@ from leadline.alert import Alert
 from sinks.base import RetryLater
 from sinks.deliver import deliver
 from sinks.stats import DeliverStats
-from streams.mock_broker import MockBroker
+from streams.embedded.mock_broker import MockBroker
 from tests.sinks.bench import QUICK, Bench, ids, own, written
 from tests.sinks.samples import alert
 from tests.sinks.server import Request, Server, response

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from streams.mock_broker import MockBroker
+from streams.embedded.mock_broker import MockBroker
 from tests.patience import seconds
 from tests.sinks.bench import Bench, ids, own
 from tests.sinks.samples import alert

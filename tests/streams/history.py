@@ -17,15 +17,15 @@ import numpy as np
 from detectors.auc import score_bins
 from leadline.config import Config, Join, Model
 from leadline.events import Digest, Rejected
-from streams.digest_cells import unpack_cells
-from streams.effects import merge, overlay
-from streams.factories import ObserveFactory
-from streams.layout import AGE_EDGES_S
-from streams.observe import Observer, Order
-from streams.reference_book import ReferenceBook
-from streams.reference_files import build_reference
-from streams.references import Reference
-from streams.stage import Effects, Record
+from streams.baselines.reference_book import ReferenceBook
+from streams.baselines.reference_files import build_reference
+from streams.core.digest_cells import unpack_cells
+from streams.core.effects import merge, overlay
+from streams.core.stage import Effects, Record
+from streams.counting.layout import AGE_EDGES_S
+from streams.counting.references import Reference
+from streams.observe.observe import Observer, Order
+from streams.worker.factories import ObserveFactory
 
 T0 = 1_700_000_000.0
 WINDOW, TOLERANCE, RETENTION = 1000.0, 50.0, 20_000.0
@@ -482,7 +482,7 @@ def assert_same(run: Run, oracle: Oracle) -> None:
 
 def assert_same_states(rows: Mapping[str, bytes], oracle: Oracle) -> None:
     """The rows say of every request what the oracle says."""
-    from streams.rows import EARLY, JOINED, LATE_SEEN
+    from streams.observe.rows import EARLY, JOINED, LATE_SEEN
 
     states: Counter[str] = Counter()
     for row in rows.values():

@@ -12,12 +12,12 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from streams.owner import GapHook, KeyHook, no_alert, no_key_alert
-from streams.settings import Topics, WorkerSettings
-from streams.tables import Owner
-from streams.tables_memory import MemoryTables
-from streams.topic_plan import TopicNames
-from streams.worker import Worker
+from streams.store.tables import Owner
+from streams.store.tables_memory import MemoryTables
+from streams.transport.settings import Topics, WorkerSettings
+from streams.transport.topic_plan import TopicNames
+from streams.worker.owner import GapHook, KeyHook, no_alert, no_key_alert
+from streams.worker.worker import Worker
 from tests.real.backend import Backend
 from tests.streams.toy import AddingFactory, CountingFactory
 

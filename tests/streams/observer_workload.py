@@ -18,12 +18,12 @@ import msgspec
 from detectors.binning import CategoryBins
 from leadline.config import Config
 from leadline.events import Digest
-from streams.digest_cells import unpack_cells
-from streams.observation import Observation
-from streams.observe import Observer, Order
-from streams.reference_book import ReferenceBook
-from streams.references import Reference, categorical_feature, numeric_from_edges
-from streams.stage import Effects, Record
+from streams.baselines.reference_book import ReferenceBook
+from streams.core.digest_cells import unpack_cells
+from streams.core.stage import Effects, Record
+from streams.counting.references import Reference, categorical_feature, numeric_from_edges
+from streams.observe.observation import Observation
+from streams.observe.observe import Observer, Order
 
 GOLDEN = Path(__file__).with_name("observer_golden.json")
 BEGIN_S = 1_780_000_000.0

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from leadline.config import Config, Model
-from streams.backtest import Backtest
-from streams.figure import Figure
-from streams.figures import figures
-from streams.incidents import Where
-from streams.reference_files import build_reference
-from streams.references import Reference
-from streams.stage import Record
+from streams.backtest.backtest import Backtest
+from streams.baselines.reference_files import build_reference
+from streams.core.stage import Record
+from streams.counting.figure import Figure
+from streams.counting.references import Reference
+from streams.figures.figures import figures
+from streams.judge.incidents import Where
 
 START = 1_780_000_000.0
 FEATURES = ("age", "stay", "rate", "dose")

@@ -11,18 +11,18 @@ import numpy.typing as npt
 from leadline.alert import Alert
 from leadline.config import Config, Join, Model, Panes, Rules
 from leadline.events import Digest
-from streams.digest_cells import NO_ENTRIES, Entries, pack_cells
-from streams.incidents import Where
-from streams.layout import Vector
-from streams.measure import measure
-from streams.model_judge import ModelJudge
-from streams.optional_fields import tally_latency
-from streams.reference_book import ReferenceBook
-from streams.reference_files import build_reference, read_labels
-from streams.references import Reference
-from streams.tally import Tally
-from streams.tally_outcomes import JoinedRows, tally_outcomes
-from streams.tally_predictions import tally_predictions
+from streams.baselines.reference_book import ReferenceBook
+from streams.baselines.reference_files import build_reference, read_labels
+from streams.core.digest_cells import NO_ENTRIES, Entries, pack_cells
+from streams.counting.layout import Vector
+from streams.counting.measure import measure
+from streams.counting.optional_fields import tally_latency
+from streams.counting.references import Reference
+from streams.counting.tally import Tally
+from streams.counting.tally_outcomes import JoinedRows, tally_outcomes
+from streams.counting.tally_predictions import tally_predictions
+from streams.judge.incidents import Where
+from streams.judge.model_judge import ModelJudge
 
 Columns = dict[str, npt.NDArray[Any]]
 Fault = Callable[[Columns, np.random.Generator], None]

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 from leadline.config import Config, Join, Model
-from streams.backtest import Backtest
-from streams.log_files import LogError, read_log
-from streams.report import build_report, encode_report
+from streams.backtest.backtest import Backtest
+from streams.backtest.log_files import LogError, read_log
+from streams.backtest.report import build_report, encode_report
 from tests.streams.logs import (
     DAY_S,
     Log,

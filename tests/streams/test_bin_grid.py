@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detectors.binning import NumericBins
-from streams.bin_grid import BinGrid
+from streams.counting.bin_grid import BinGrid
 
 LARGEST = np.finfo(np.float64).max
 SETS = {

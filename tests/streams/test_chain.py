@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.chain import Chain, Lane, Place, count_until, share
-from streams.stage import Record
+from streams.core.stage import Record
+from streams.transport.chain import Chain, Lane, Place, count_until, share
 
 A = Place("a", 0)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from streams.closings import Closings
-from streams.incidents import Where
+from streams.judge.closings import Closings
+from streams.judge.incidents import Where
 
 ONE, TWO = Where(None, "live", None), Where(None, "live", "site=north")
 

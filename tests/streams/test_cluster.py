@@ -17,10 +17,10 @@ from pydantic import SecretStr
 
 from leadline.cli.doctor_checks import server
 from sinks.record import RedisRecordConfig
-from streams.partition_state import Checkpoint
-from streams.redis_client import check_policy, connect
-from streams.store import open_store
-from streams.tables import Owner, StoreMisconfigured
+from streams.observe.partition_state import Checkpoint
+from streams.store.redis_client import check_policy, connect
+from streams.store.store import open_store
+from streams.store.tables import Owner, StoreMisconfigured
 from tests.leadline.cli_log import leadline
 from tests.real.backend import Backend, Fresh
 from tests.real.redis_cluster import RedisCluster

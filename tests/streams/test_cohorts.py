@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.cohorts import PARTS, Cohorts
-from streams.incidents import Where
-from streams.reference_files import build_reference
-from streams.references import Reference
+from streams.baselines.reference_files import build_reference
+from streams.counting.references import Reference
+from streams.judge.cohorts import PARTS, Cohorts
+from streams.judge.incidents import Where
 
 SIZE = 7
 ALL, NORTH, OTHER = Where(None, "live", None), Where(None, "live", "site=north"), Where("2", "live", None)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leadline.events import Change, Label, Prediction
-from streams.decode import decode, parse_rfc3339
-from streams.stage import Record
+from streams.core.decode import decode, parse_rfc3339
+from streams.core.stage import Record
 
 NOW = 1_735_689_600.0
 KINDS = (Prediction, Label, Change)

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from streams.delay_mix import LEAST_AGED
-from streams.layout import AGE_EDGES_S
-from streams.report import figure_rows
-from streams.tally_outcomes import age_bins
+from streams.backtest.report import figure_rows
+from streams.counting.delay_mix import LEAST_AGED
+from streams.counting.layout import AGE_EDGES_S
+from streams.counting.tally_outcomes import age_bins
 from tests.streams.test_outcome_signals import backtest, binary, reference, values
 
 

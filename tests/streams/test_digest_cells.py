@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leadline.events import Digest
-from streams.digest_cells import NO_ENTRIES, Entries, check_cells, pack_cells, unpack_cells
+from streams.core.digest_cells import NO_ENTRIES, Entries, check_cells, pack_cells, unpack_cells
 
 COUNTED = 100_000
 """Slots below are counts, those above sums."""

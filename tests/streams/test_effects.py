@@ -8,10 +8,10 @@ import copy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.effects import merge, overlay
-from streams.stage import Effects, Send
-from streams.tables import Change, Owner
-from streams.tables_memory import MemoryTables
+from streams.core.effects import merge, overlay
+from streams.core.stage import Effects, Send
+from streams.store.tables import Change, Owner
+from streams.store.tables_memory import MemoryTables
 
 TABLES, FIELDS = ["a", "b"], [b"1", b"2", b"3"]
 OWNER = Owner("observe", 0)

@@ -11,15 +11,15 @@ import pytest
 import redis
 from confluent_kafka import Producer
 
-from streams.embedded import Embedded
-from streams.embedded_errors import EmbeddedStartFailed, FolderInUse, MockBrokerError
-from streams.embedded_redis import RedisServer
+from streams.embedded.embedded import Embedded
+from streams.embedded.embedded_errors import EmbeddedStartFailed, FolderInUse, MockBrokerError
+from streams.embedded.embedded_redis import RedisServer
 from tests.real.process import started_at
 
 PARENT = """
 import sys, time
 from pathlib import Path
-from streams.embedded import Embedded
+from streams.embedded.embedded import Embedded
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
 with Embedded({"t": 2}, folder=folder) as embedded:
     print(embedded.redis.pid, embedded.redis_url, embedded.bootstrap_servers, embedded.redis.folder, flush=True)

@@ -22,17 +22,17 @@ import redis
 from confluent_kafka import Producer
 
 from leadline.config import Config, parse_config
-from streams.backtest import Backtest
-from streams.configured_topics import topic_specs
-from streams.factories import JudgeFactory
-from streams.judge import Judge
-from streams.log_files import merge, read_log
-from streams.partition_state import Checkpoint
-from streams.reference_book import ReferenceBook
-from streams.report import figure_rows
-from streams.tables import Owner
-from streams.tables_redis import RedisTables
-from streams.topic_plan import partition_counts
+from streams.backtest.backtest import Backtest
+from streams.backtest.log_files import merge, read_log
+from streams.backtest.report import figure_rows
+from streams.baselines.reference_book import ReferenceBook
+from streams.judge.judge import Judge
+from streams.observe.partition_state import Checkpoint
+from streams.store.tables import Owner
+from streams.store.tables_redis import RedisTables
+from streams.transport.configured_topics import topic_specs
+from streams.transport.topic_plan import partition_counts
+from streams.worker.factories import JudgeFactory
 from tests.leadline.cli_log import ROOT
 from tests.leadline.kafka_log import Published, read_all
 from tests.real.backend import Backend

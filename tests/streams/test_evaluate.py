@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from leadline.config import Limits, Rules
-from streams.evaluate import Evaluator
-from streams.finding import Finding
+from streams.rules.evaluate import Evaluator
+from streams.rules.finding import Finding
 from tests.streams.small_world import Columns, Fault, draw, flipped, moved, nulls, reference, shift, slow, vector
 
 KNOWN = reference()

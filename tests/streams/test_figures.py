@@ -14,8 +14,8 @@ import pytest
 from sklearn import metrics
 
 from leadline.config import Config, Join, Model
-from streams.backtest import Backtest
-from streams.report import build_report, encode_report
+from streams.backtest.backtest import Backtest
+from streams.backtest.report import build_report, encode_report
 from tests.streams.logs import DAY_S, START, Log
 
 NOW = 1.79e9

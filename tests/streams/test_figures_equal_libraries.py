@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 
 from leadline.config import Config, Join, Model, Panes
-from streams.backtest import Backtest
-from streams.report import figure_rows
-from streams.stage import Record
+from streams.backtest.backtest import Backtest
+from streams.backtest.report import figure_rows
+from streams.core.stage import Record
 from tests.streams.figure_oracle import Account, Named, Promise, binary, classes, shared, values, windows
 
 START = 1_735_689_600.0 + 40_000.0  # not at midnight: days are cut within the log

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from streams.group_figures import group_figures
-from streams.layout import Layout
-from streams.measure import Columns
-from streams.references import Reference
-from streams.tally import Tally
-from streams.tally_outcomes import JoinedRows, tally_outcomes
-from streams.tally_predictions import tally_predictions
+from streams.counting.layout import Layout
+from streams.counting.measure import Columns
+from streams.counting.references import Reference
+from streams.counting.tally import Tally
+from streams.counting.tally_outcomes import JoinedRows, tally_outcomes
+from streams.counting.tally_predictions import tally_predictions
+from streams.figures.group_figures import group_figures
 
 LAYOUT = Layout("binary")
 

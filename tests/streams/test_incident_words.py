@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from leadline.alert import ChangeNote
-from streams.alerting import advice_of, title_of
-from streams.finding import Finding
-from streams.incident_words import figure_of, summary_of
-from streams.incidents import EvidenceRow, Firing, Incident, Where, evidence_of
+from streams.judge.alerting import advice_of, title_of
+from streams.judge.incident_words import figure_of, summary_of
+from streams.judge.incidents import EvidenceRow, Firing, Incident, Where, evidence_of
+from streams.rules.finding import Finding
 
 ALL = Where(None, "live", None)
 

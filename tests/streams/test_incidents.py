@@ -1,5 +1,5 @@
-from streams.finding import Finding
-from streams.incidents import MAX_EVIDENCE, Firing, Incident, Where, attach, belongs, intersects, severity_of
+from streams.judge.incidents import MAX_EVIDENCE, Firing, Incident, Where, attach, belongs, intersects, severity_of
+from streams.rules.finding import Finding
 
 ALL, NORTH, SOUTH, ICU = (
     Where(None, "live", None),

@@ -16,14 +16,14 @@ import pytest
 from leadline.alert import Alert
 from leadline.config import Config, Join, Model, Panes
 from leadline.events import Digest, DigestCell
-from streams.factories import JudgeFactory
-from streams.judge import Judge
-from streams.log_files import Arrived, merge
-from streams.observe import Observer
-from streams.reference_book import ReferenceBook
-from streams.reference_files import read_reference
-from streams.references import Reference
-from streams.stage import Effects, Record
+from streams.backtest.log_files import Arrived, merge
+from streams.baselines.reference_book import ReferenceBook
+from streams.baselines.reference_files import read_reference
+from streams.core.stage import Effects, Record
+from streams.counting.references import Reference
+from streams.judge.judge import Judge
+from streams.observe.observe import Observer
+from streams.worker.factories import JudgeFactory
 from tests.streams.logs import START, Log, make_log, write_reference
 
 WINDOW = 2 * 3600.0
@@ -370,7 +370,7 @@ def test_a_restarted_judge_shows_what_the_one_before_it_may_not_have_shown(
 
 
 def test_reference_file_round_trip_keeps_the_fingerprint(tmp_path: Path, known: Reference) -> None:
-    from streams.references import dump_reference
+    from streams.counting.references import dump_reference
 
     path = tmp_path / "reference.json"
     path.write_bytes(dump_reference(known))

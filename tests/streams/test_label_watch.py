@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from leadline.config import Rules
-from streams.label_coverage import COHORT_S, LabelCoverage, ages
-from streams.label_definition import ACCEPTED_AFTER_S, LabelDefinitions
+from streams.judge.label_coverage import COHORT_S, LabelCoverage, ages
+from streams.judge.label_definition import ACCEPTED_AFTER_S, LabelDefinitions
 
 ALPHA = 1e-9
 HOUR, DAY = 3600.0, 86_400.0

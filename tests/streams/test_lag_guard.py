@@ -1,7 +1,7 @@
 import pytest
 
-from streams.embedded_errors import EmbeddedDataLost, EmbeddedLogRestarted
-from streams.lag_guard import LogRange, Pacer, check_positions
+from streams.embedded.embedded_errors import EmbeddedDataLost, EmbeddedLogRestarted
+from streams.embedded.lag_guard import LogRange, Pacer, check_positions
 
 
 def test_positions_inside_the_log_and_at_both_its_ends_are_fine():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from streams.lines import read_line, still_known, write_line
-from streams.stage import Effects, Record, Send
-from streams.tables import Change, Outcome, Outgoing, Owner
-from streams.tables_memory import MemoryTables
+from streams.core.stage import Effects, Record, Send
+from streams.store.lines import read_line, still_known, write_line
+from streams.store.tables import Change, Outcome, Outgoing, Owner
+from streams.store.tables_memory import MemoryTables
 
 OBSERVER = Owner("observe", 2)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from streams.log_files import LogError, merge, read_log
+from streams.backtest.log_files import LogError, merge, read_log
 
 NOW = 2_000_000.0
 

@@ -10,11 +10,11 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from streams import log_identity
-from streams.log_identity import Identity, PartitionsChanged, TopicRecreated, check_same, rows_of
-from streams.mock_broker import MockBroker
-from streams.tables import Owner
-from streams.topics import TopicMissing, admin_client, describe_partitions
+from streams.embedded.mock_broker import MockBroker
+from streams.store import log_identity
+from streams.store.log_identity import Identity, PartitionsChanged, TopicRecreated, check_same, rows_of
+from streams.store.tables import Owner
+from streams.transport.topics import TopicMissing, admin_client, describe_partitions
 from tests.real.backend import Backend
 from tests.streams.inside import PARTITIONS, Inside, until
 
@@ -194,8 +194,8 @@ def test_partitions_added_between_runs_are_refused_by_old_and_new_owners_and_not
 
 
 async def claim_alone(inside: Inside, partition: int) -> None:
-    from streams.beginning import beginning
-    from streams.topic_watch import TopicWatch
+    from streams.transport.beginning import beginning
+    from streams.transport.topic_watch import TopicWatch
 
     owner, topics = Owner("observe", partition), (inside.topics.predictions, inside.topics.labels)
     now = await TopicWatch(admin_client(inside.backend.bootstrap_servers), topics).now()

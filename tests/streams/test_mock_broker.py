@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from streams.embedded_errors import EmbeddedDataLost, MockBrokerError
-from streams.lag_guard import PACED_PRODUCER, LagGuard, Pacer
-from streams.librdkafka import ApiKey, candidates
-from streams.mock_broker import MockBroker, PlainMockBroker
-from streams.topics import admin_client, describe_partitions
+from streams.embedded.embedded_errors import EmbeddedDataLost, MockBrokerError
+from streams.embedded.lag_guard import PACED_PRODUCER, LagGuard, Pacer
+from streams.embedded.librdkafka import ApiKey, candidates
+from streams.embedded.mock_broker import MockBroker, PlainMockBroker
+from streams.transport.topics import admin_client, describe_partitions
 
 PRODUCE_ELSEWHERE = """
 import sys

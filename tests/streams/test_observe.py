@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leadline.events import Digest, Label, Rejected
-from streams.rows import time_of
+from streams.observe.rows import time_of
 from tests.streams.history import (
     DELAYS,
     LABELS,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from leadline.config import Rules
-from streams.evaluate import Evaluator
-from streams.finding import Finding
-from streams.onset import onset, timeline
-from streams.spans import Spans
+from streams.judge.onset import onset, timeline
+from streams.judge.spans import Spans
+from streams.rules.evaluate import Evaluator
+from streams.rules.finding import Finding
 from tests.streams.small_world import Fault, draw, flipped, moved, nulls, reference, shift, vector
 
 KNOWN = reference()

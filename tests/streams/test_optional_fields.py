@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from streams.incidents import Where
-from streams.references import Reference, dump_reference, load_reference
+from streams.counting.references import Reference, dump_reference, load_reference
+from streams.judge.incidents import Where
 from tests.streams.rich import Played, configuration, events_of, known, rows_of
 
 N, FROM = 3000, 2000

@@ -8,12 +8,12 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from leadline.partition import murmur2
-from streams.librdkafka import ApiKey
-from streams.mock_broker import MockBroker
-from streams.outbox import DeliveryFailed, Relay
-from streams.stage import Send
-from streams.tables import Change, Outgoing, Owner
-from streams.tables_memory import MemoryTables
+from streams.core.stage import Send
+from streams.embedded.librdkafka import ApiKey
+from streams.embedded.mock_broker import MockBroker
+from streams.store.tables import Change, Outgoing, Owner
+from streams.store.tables_memory import MemoryTables
+from streams.worker.outbox import DeliveryFailed, Relay
 
 OWNER = Owner("observe", 0)
 TOPIC = "digests"

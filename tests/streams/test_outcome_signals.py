@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 from leadline.config import Config, ConfigError, Join, Model, Panes, Rules, parse_config
-from streams.backtest import Backtest
-from streams.incidents import Incident
-from streams.report import figure_rows
-from streams.stage import Record
-from streams.views import Views
+from streams.backtest.backtest import Backtest
+from streams.backtest.report import figure_rows
+from streams.core.stage import Record
+from streams.judge.incidents import Incident
+from streams.judge.views import Views
 
 START = 1_735_689_600.0
 Row = dict[str, Any]

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from leadline.config import Config
 from leadline.partition import partition_of
-from streams.key_alert import key_alert
-from streams.partitioner import CALM, ENOUGH, SAMPLE, Finding, KeyCheck, Keys, Misplacements, partitions_of
-from streams.run import KeysTold
-from streams.stage import Record, Send
+from streams.core.stage import Record, Send
+from streams.observe.partitioner import CALM, ENOUGH, SAMPLE, Finding, KeyCheck, Keys, Misplacements, partitions_of
+from streams.worker.key_alert import key_alert
+from streams.worker.run import KeysTold
 from tests.real.backend import Backend
 from tests.streams.inside import PARTITIONS, Inside, until
 
@@ -134,7 +134,7 @@ def test_a_producer_with_another_partitioner_is_reported_and_joined_where_it_can
     embedded: Backend, monkeypatch: pytest.MonkeyPatch, both: bool
 ) -> None:
     inside, findings = Inside(embedded), list[Finding]()
-    monkeypatch.setattr("streams.owners.KEYS_S", 0.1)
+    monkeypatch.setattr("streams.worker.owners.KEYS_S", 0.1)
     topics = inside.topics
 
     def alert(finding: Finding) -> Sequence[Send]:

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from streams.embedded_errors import EmbeddedStartFailed, EmbeddedUnavailable, FolderTooNew
-from streams.embedded_redis import RedisServer, configuration, quoted
-from streams.redis_binary import RedisBinary, find_redis_binary, probe
+from streams.embedded.embedded_errors import EmbeddedStartFailed, EmbeddedUnavailable, FolderTooNew
+from streams.embedded.embedded_redis import RedisServer, configuration, quoted
+from streams.embedded.redis_binary import RedisBinary, find_redis_binary, probe
 
 
 def program(path: Path, body: str) -> Path:

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from streams.layout import Task
-from streams.reference_files import MAX_SEGMENTS, build_reference, read_reference, read_table
-from streams.references import BadReference, Reference, dump_reference
+from streams.baselines.reference_files import MAX_SEGMENTS, build_reference, read_reference, read_table
+from streams.counting.layout import Task
+from streams.counting.references import BadReference, Reference, dump_reference
 from tests.streams.logs import write_reference
 
 

@@ -18,20 +18,20 @@ import redis
 from leadline.alert import Alert
 from leadline.config import Config, parse_config
 from leadline.publisher import Publisher
-from streams.configured_topics import check_present, topic_specs
-from streams.embedded_errors import EmbeddedDataLost
-from streams.embedded_watch import GRACE_S, EmbeddedWatch
-from streams.factories import ObserveFactory
-from streams.lag_guard import LagGuard, LogRange
-from streams.learned import LearnedBaselines
-from streams.observe import Observer
-from streams.owner import DataGap
-from streams.reference_book import ReferenceBook
-from streams.reference_files import build_reference
-from streams.references import dump_reference
-from streams.run import GapTold, QuietWhenIdle, worker_settings
-from streams.stage import Effects, Record
-from streams.topics import TopicMissing
+from streams.baselines.reference_book import ReferenceBook
+from streams.baselines.reference_files import build_reference
+from streams.core.stage import Effects, Record
+from streams.counting.references import dump_reference
+from streams.embedded.embedded_errors import EmbeddedDataLost
+from streams.embedded.embedded_watch import GRACE_S, EmbeddedWatch
+from streams.embedded.lag_guard import LagGuard, LogRange
+from streams.observe.observe import Observer
+from streams.transport.configured_topics import check_present, topic_specs
+from streams.transport.topics import TopicMissing
+from streams.worker.factories import ObserveFactory
+from streams.worker.learned import LearnedBaselines
+from streams.worker.owner import DataGap
+from streams.worker.run import GapTold, QuietWhenIdle, worker_settings
 from tests.real.backend import Backend
 from tests.streams.fleet import ROOT, until
 
@@ -213,6 +213,7 @@ def test_an_embedded_run_counts_what_a_service_publishes_and_keeps_it_over_a_res
 
 def test_a_worker_starts_without_what_only_tests_and_tools_need() -> None:
     heavy = ("pandas", "sklearn", "scipy.stats", "pyarrow", "hypothesis")
-    script = f"import sys; import leadline.cli.app, streams.run, sinks.deliver; print([name for name in {heavy!r} if name in sys.modules])"
+    loaded = "import sys; import leadline.cli.app, streams.worker.run, sinks.deliver"
+    script = f"{loaded}; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

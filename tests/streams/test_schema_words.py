@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from leadline.alert import Alert
-from streams.judge import Judge
-from streams.observe import Observer
-from streams.reference_book import ReferenceBook
-from streams.references import Reference
-from streams.stage import Record
+from streams.baselines.reference_book import ReferenceBook
+from streams.core.stage import Record
+from streams.counting.references import Reference
+from streams.judge.judge import Judge
+from streams.observe.observe import Observer
 from tests.streams.rich import START, Played, configuration, events_of, known, rows_of
 
 N, FROM = 2400, 1600

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from leadline.config import Rules
-from streams.evaluate import Evaluator
-from streams.finding import Finding
-from streams.incidents import Firing, Where
-from streams.recovery import scaled
-from streams.scope import Scoper
-from streams.spans import BLOCKS, Spans
+from streams.judge.incidents import Firing, Where
+from streams.judge.recovery import scaled
+from streams.judge.scope import Scoper
+from streams.judge.spans import BLOCKS, Spans
+from streams.rules.evaluate import Evaluator
+from streams.rules.finding import Finding
 from tests.streams.small_world import (
     ALL,
     SITES,

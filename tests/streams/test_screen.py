@@ -14,7 +14,7 @@ from detectors.auc import average_precision
 from detectors.calibration import expected_calibration_error
 from detectors.cbpe import calibration_map, positives_departure
 from detectors.divergence import compare
-from streams.screen import (
+from streams.rules.screen import (
     PooledPsi,
     average_precision_of,
     calibration_floor,

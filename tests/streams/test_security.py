@@ -8,7 +8,7 @@ import pytest
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import AuthProtocol, SASLMechanism
 
-from streams.security import SecurityUnsupported, credentials
+from streams.transport.security import SecurityUnsupported, credentials
 
 
 def test_plaintext_needs_no_credentials() -> None:

@@ -24,9 +24,9 @@ import pytest
 import redis
 
 from leadline.publisher import Publisher
-from streams.redis_client import connect
-from streams.store import open_store
-from streams.tables import StoreError
+from streams.store.redis_client import connect
+from streams.store.store import open_store
+from streams.store.tables import StoreError
 from tests.leadline.cli_log import ROOT, leadline
 from tests.real.environment import CACHE
 from tests.real.process import PartMissing

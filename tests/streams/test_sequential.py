@@ -8,13 +8,13 @@ from detectors.adwin import AdwinConfig
 from detectors.edetector import EDetectorConfig
 from leadline.config import Panes, Rules
 from leadline.events import DigestSample
-from streams.evaluate import Evaluator
-from streams.reference_files import build_reference
-from streams.references import Reference
-from streams.sampling import LEVELS, Sampler, row_hashes, to_levels
-from streams.sequential import Sequential
-from streams.value_streams import losses, value_streams
-from streams.waiting_values import CHUNK
+from streams.baselines.reference_files import build_reference
+from streams.counting.references import Reference
+from streams.counting.sampling import LEVELS, Sampler, row_hashes, to_levels
+from streams.counting.value_streams import losses, value_streams
+from streams.judge.sequential import Sequential
+from streams.judge.waiting_values import CHUNK
+from streams.rules.evaluate import Evaluator
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from scipy import stats
 from scipy.spatial import distance
 
 from leadline.config import Config, Model
-from streams.incidents import EvidenceRow
-from streams.reference_files import build_reference
-from streams.references import Reference
-from streams.request_lookup import far_features
-from streams.rows import HEADER_BYTES
+from streams.baselines.reference_files import build_reference
+from streams.counting.references import Reference
+from streams.judge.incidents import EvidenceRow
+from streams.observe.rows import HEADER_BYTES
+from streams.worker.request_lookup import far_features
 from tests.streams.rich import FEATURES, START, Played, configuration, events_of, known, reference_columns, rows_of
 
 N, FROM = 3000, 2000

@@ -7,10 +7,10 @@ from collections import Counter
 
 import numpy as np
 
-from streams.digest_cells import unpack_cells
-from streams.observe import Observer, Order
-from streams.reference_book import ReferenceBook
-from streams.stage import Record
+from streams.baselines.reference_book import ReferenceBook
+from streams.core.digest_cells import unpack_cells
+from streams.core.stage import Record
+from streams.observe.observe import Observer, Order
 from tests.streams.history import Event, configuration, random_log, reference
 
 KNOWN = reference()

@@ -1,4 +1,4 @@
-from streams.silence import Silence
+from streams.judge.silence import Silence
 
 
 def test_a_model_that_goes_quiet_is_reported_once_and_its_return_too() -> None:

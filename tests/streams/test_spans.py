@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.spans import BLOCKS, Spans
+from streams.judge.spans import BLOCKS, Spans
 
 LEVELS, SIZE = 4, 6
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.mock_broker import MockBroker
+from streams.embedded.mock_broker import MockBroker
 from tests.real.backend import Backend, create_on_kafka
 from tests.real.environment import CACHE
 from tests.real.kafka import KafkaServer

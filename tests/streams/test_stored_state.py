@@ -1,9 +1,9 @@
 import pytest
 
 from leadline.config import Config, ConfigError, Join, Panes
-from streams.judge import Judge
-from streams.observe import Observer
-from streams.reference_book import ReferenceBook
+from streams.baselines.reference_book import ReferenceBook
+from streams.judge.judge import Judge
+from streams.observe.observe import Observer
 
 
 def test_a_window_that_changed_under_stored_state_is_refused_with_the_key_and_the_mend() -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from streams.redis_client import shown
-from streams.stage import Effects, Send
-from streams.tables import Change, Outcome, Outgoing, Owner, StoreMisconfigured, StoreUnavailable, Tables
-from streams.tables_memory import MemoryTables
-from streams.tables_redis import RedisTables
+from streams.core.stage import Effects, Send
+from streams.store.redis_client import shown
+from streams.store.tables import Change, Outcome, Outgoing, Owner, StoreMisconfigured, StoreUnavailable, Tables
+from streams.store.tables_memory import MemoryTables
+from streams.store.tables_redis import RedisTables
 from tests.real.backend import Backend
 from tests.real.redis_cluster import RedisCluster
 
@@ -201,7 +201,7 @@ def test_reading_gives_the_rows_that_exist(run: Run) -> None:
 
 
 def test_tables_too_large_for_one_answer_are_loaded_whole(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.tables_redis.WHOLE_BELOW", 100)
+    monkeypatch.setattr("streams.store.tables_redis.WHOLE_BELOW", 100)
 
     async def check(tables: Tables) -> None:
         fence = (await tables.claim(OWNER)).fence

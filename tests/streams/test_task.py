@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from leadline.config import Config, Join, Model
-from streams.digest_cells import unpack_cells
-from streams.factories import JudgeFactory
-from streams.judge import Judge
-from streams.observe import Observer
-from streams.reference_book import ReferenceBook
-from streams.stage import Record
+from streams.baselines.reference_book import ReferenceBook
+from streams.core.digest_cells import unpack_cells
+from streams.core.stage import Record
+from streams.judge.judge import Judge
+from streams.observe.observe import Observer
+from streams.worker.factories import JudgeFactory
 
 T0 = 1_700_000_000.0
 MAP = {"a": 0.2, "b": 0.8}

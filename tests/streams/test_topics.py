@@ -1,7 +1,7 @@
 import pytest
 
-from streams.topic_plan import TopicNames, TopicSpec, partition_counts, plan_topics
-from streams.topics import (
+from streams.transport.topic_plan import TopicNames, TopicSpec, partition_counts, plan_topics
+from streams.transport.topics import (
     BrokerUnreachable,
     CreateRefused,
     PartitionsDiffer,

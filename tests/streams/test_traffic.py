@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from leadline.config import Limits
-from streams.incidents import TRAFFIC_SHARE, Where
-from streams.spans import Spans
-from streams.traffic import ALL, Traffic, TrafficState
+from streams.judge.incidents import TRAFFIC_SHARE, Where
+from streams.judge.spans import Spans
+from streams.judge.traffic import ALL, Traffic, TrafficState
 
 PANE_S = 900.0
 PANES_A_DAY = 96

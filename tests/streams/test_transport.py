@@ -13,15 +13,15 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from streams.chain import LONG, Place
-from streams.fetcher import Fetcher
-from streams.intake import Fetched, Intake
-from streams.librdkafka import ApiKey
-from streams.mock_broker import MockBroker
-from streams.owner import DataGap, StateAhead, StateMissing
-from streams.stage import Effects, Record, Send
-from streams.tables import Change, Outcome, Owner, StoreUnavailable
-from streams.transport import ClaimTooSlow, GroupLost
+from streams.core.stage import Effects, Record, Send
+from streams.embedded.librdkafka import ApiKey
+from streams.embedded.mock_broker import MockBroker
+from streams.store.tables import Change, Outcome, Owner, StoreUnavailable
+from streams.transport.chain import LONG, Place
+from streams.transport.fetcher import Fetcher
+from streams.transport.intake import Fetched, Intake
+from streams.transport.transport import ClaimTooSlow, GroupLost
+from streams.worker.owner import DataGap, StateAhead, StateMissing
 from tests.real.backend import Backend
 from tests.streams.inside import PARTITIONS, Inside, until
 from tests.streams.toy import Counting
@@ -47,7 +47,7 @@ def test_batches_thrown_away_on_their_way_are_fetched_again(inside: Inside, monk
         return [fetched for fetched in ready if fetched not in lost]
 
     monkeypatch.setattr(Intake, "take", leaky)
-    monkeypatch.setattr("streams.owners.STRAY_S", 0.2)
+    monkeypatch.setattr("streams.worker.owners.STRAY_S", 0.2)
     inside.send(2_000)
 
     async def body() -> None:
@@ -70,7 +70,7 @@ def test_a_thrown_away_batch_without_a_successor_is_noticed(inside: Inside, monk
         return ready
 
     monkeypatch.setattr(Intake, "take", leaky)
-    monkeypatch.setattr("streams.owners.STRAY_S", 0.2)
+    monkeypatch.setattr("streams.worker.owners.STRAY_S", 0.2)
     inside.send(10)
 
     async def body() -> None:
@@ -276,7 +276,7 @@ def test_a_hole_that_nothing_explains_is_reported(inside: Inside, monkeypatch: p
         gaps.append(gap)
         return [Send(inside.topics.changes, b"gap", b"{}", 0)]
 
-    monkeypatch.setattr("streams.fetcher.Consumer", Forgetful)
+    monkeypatch.setattr("streams.transport.fetcher.Consumer", Forgetful)
     inside.send(600)
 
     async def body() -> None:
@@ -367,7 +367,7 @@ def test_redis_that_comes_back_empty_during_the_run_stops_the_worker(inside: Ins
 
 
 def test_a_store_that_went_back_is_noticed_while_nothing_comes(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.owners.COMPARE_S", 0.2)
+    monkeypatch.setattr("streams.worker.owners.COMPARE_S", 0.2)
 
     async def body() -> None:
         async with inside.worker() as worker:

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from leadline.config import Rules
-from streams.reference_files import build_reference
-from streams.value_streams import value_streams
+from streams.baselines.reference_files import build_reference
+from streams.counting.value_streams import value_streams
 
 Draw = Callable[[np.random.Generator, int], npt.NDArray[np.float64]]
 KINDS: dict[str, Draw] = {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from leadline.events import DigestSample
-from streams.sampling import LEVELS
-from streams.waiting_values import CHUNK, MAX_WAITING, Group, WaitingValues
+from streams.counting.sampling import LEVELS
+from streams.judge.waiting_values import CHUNK, MAX_WAITING, Group, WaitingValues
 
 GROUP = Group("1", "live", "features")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.watchdog import EXIT_STALLED, EXIT_STOP_TOO_SLOW, Progress, Watchdog
+from streams.worker.watchdog import EXIT_STALLED, EXIT_STOP_TOO_SLOW, Progress, Watchdog
 
 
 def watched(stall_s: float = 10.0, stop_s: float = 3.0) -> tuple[Progress, Watchdog, list[int]]:

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leadline.events import Digest
-from streams.judge import Judge
-from streams.stage import Record
-from streams.watermark import SUPPORT, Watermark
+from streams.core.stage import Record
+from streams.core.watermark import SUPPORT, Watermark
+from streams.judge.judge import Judge
 from tests.streams.history import T0, Run, configuration, label, prediction, reference
 
 JUMP, YEAR = 3600.0, 365 * 86_400.0

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from streams.stage import Effects, Record, Send, Stage
+from streams.core.stage import Effects, Record, Send, Stage
 
 ROW = b"x" * 64  # with the id of 16 bytes about what a pending prediction takes
 
@@ -112,8 +112,8 @@ def main() -> int:
     """A worker process of its own, for tests that kill it. Its settings come as JSON in the first argument."""
     import logging
 
-    from streams.settings import Topics, WorkerSettings
-    from streams.worker import run_worker
+    from streams.transport.settings import Topics, WorkerSettings
+    from streams.worker.worker import run_worker
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     options = json.loads(sys.argv[1])

@@ -21,8 +21,8 @@ from leadline.demo.cohort import CATEGORICAL, FEATURES, NUMERIC, SEGMENTS
 from leadline.demo.hospital import BLOCK, Rows, Service
 from leadline.demo.model import DemoMissing, Model, reference, train, write_reference
 from leadline.events import Label, Prediction
-from streams.decode import decode
-from streams.stage import Record
+from streams.core.decode import decode
+from streams.core.stage import Record
 
 T = 1_800_000_000.0
 

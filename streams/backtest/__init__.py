@@ -1,0 +1,1 @@
+"""The same cores fed from a recorded log, and its report."""

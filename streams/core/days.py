@@ -1,0 +1,3 @@
+"""UTC days, by which cohorts are kept."""
+
+DAY_S = 86_400

@@ -1,0 +1,1 @@
+"""A broker and a Redis brought along, on loopback, that end with us."""

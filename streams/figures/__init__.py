@@ -1,0 +1,1 @@
+"""Every number that a vector holds, for reading. Pure functions of counts."""

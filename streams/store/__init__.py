@@ -1,0 +1,1 @@
+"""Redis: the contract of an owner's tables, its one commit, and who may write."""

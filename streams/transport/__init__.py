@@ -1,0 +1,1 @@
+"""Kafka: who reads what, from where, without a hole. Topics and their checks."""

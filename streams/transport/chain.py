@@ -1,0 +1,180 @@
+"""The chain of offsets: what arrived from the log, what was handed over, and no hole between that is not explained.
+
+Each topic-partition is a *lane*. `place` says where it must begin; nothing is taken from a lane that has no place.
+Records below the place are cut; a record above it leaves a hole, and a hole is believed only when the log, asked again
+from its beginning, shows the same one: then it is compaction or the markers and aborted records of transactions.
+Otherwise what was missing arrives on the second asking, and nothing is lost. Pure: no Kafka, no clock.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from streams.core.stage import Record
+
+LONG = 64  # offsets in a row without a record: more than the markers of transactions that end one after another
+TRUST_S = 60.0  # how long a lane that has shown a hole twice is believed without asking again
+
+
+class Place(NamedTuple):
+    """A topic-partition. Compares equal to any tuple (topic, partition), so also to Faust's and aiokafka's."""
+
+    topic: str
+    partition: int
+
+
+class Part(NamedTuple):
+    """Records of one lane for its owner. They are all that the log holds of [begin, end)."""
+
+    topic: str
+    begin: int
+    end: int
+    records: list[Record]
+
+
+@dataclass(slots=True)
+class Lane:
+    """One topic-partition: the next part begins at `begin`, `upto` is to arrive next, `records` lie between."""
+
+    place: Place
+    begin: int
+    upto: int
+    records: list[Record] = field(default_factory=list)
+    arrived_at: float = 0.0  # when something last came, or the lane was placed; monotonic seconds
+    handed: float | None = None  # broker timestamp of the last record handed over
+    asked: tuple[int, int] | None = None  # the hole [from, to) that the log was asked about again
+    trusted_until: float = 0.0
+    holes: int = 0  # offsets without a record, believed
+    long_holes: list[tuple[int, int]] = field(default_factory=list)  # [from, to), to be explained
+
+    def take(self, count: int) -> Part:
+        """The first `count` records leave the lane."""
+        if count >= len(self.records):
+            records, self.records, end = self.records, [], self.upto
+        else:
+            records = self.records[:count]
+            del self.records[:count]
+            end = self.records[0].offset
+        if records:
+            self.handed = records[-1].timestamp
+        part = Part(self.place.topic, self.begin, end, records)
+        self.begin = end
+        return part
+
+
+class Chain:
+    """The lanes of this process."""
+
+    def __init__(self) -> None:
+        self.lanes: dict[Place, Lane] = {}
+
+    def clear(self) -> None:
+        """No lane has a place: nothing is taken until `place` is called again."""
+        self.lanes.clear()
+
+    def place(self, positions: Mapping[Place, int], now: float) -> None:
+        """Begin these lanes anew at their offsets; what they held is forgotten."""
+        for place, offset in positions.items():
+            old = self.lanes.get(place)
+            lane = self.lanes[place] = Lane(place, offset, offset, arrived_at=now)
+            if old is not None:
+                lane.handed, lane.asked, lane.trusted_until, lane.holes, lane.long_holes = (
+                    old.handed,
+                    old.asked,
+                    old.trusted_until,
+                    old.holes,
+                    old.long_holes,
+                )
+
+    def positions(self) -> dict[Place, int]:
+        """Where the log must be read on, for every lane."""
+        return {place: lane.upto for place, lane in self.lanes.items()}
+
+    def arrive(self, place: Place, records: list[Record], now: float) -> bool:
+        """Take records in. False: there is a hole, and the log must be read again from `lane.upto`."""
+        lane = self.lanes.get(place)
+        if lane is None or not records:
+            return True
+        if records[0].offset < lane.upto:
+            records = records[bisect.bisect_left(records, lane.upto, key=lambda record: record.offset) :]
+            if not records:
+                return True
+        lane.arrived_at = now
+        missing = records[-1].offset + 1 - lane.upto - len(records)
+        if missing:
+            if now >= lane.trusted_until and not self._believed(lane, records, now):
+                return False
+            # Counted anew: what came before a hole may have been taken just now.
+            missing = records[-1].offset + 1 - lane.upto - len(records)
+            lane.holes += missing
+            if missing > LONG:
+                lane.long_holes += _long_holes(lane.upto, records)
+        lane.records.extend(records)
+        lane.upto = records[-1].offset + 1
+        return True
+
+    @staticmethod
+    def _believed(lane: Lane, records: list[Record], now: float) -> bool:
+        """Whether the first hole is the one asked about. If not, the records before it are taken, and it is noted."""
+        before = next(index for index, record in enumerate(records) if record.offset != lane.upto + index)
+        hole = (lane.upto + before, records[before].offset)
+        if lane.asked == hole:
+            lane.trusted_until = now + TRUST_S
+            return True
+        if before:
+            lane.records.extend(records[:before])
+            lane.upto += before
+        lane.asked = hole
+        return False
+
+
+def _long_holes(upto: int, records: list[Record]) -> list[tuple[int, int]]:
+    found = []
+    for record in records:
+        if record.offset - upto > LONG:
+            found.append((upto, record.offset))
+        upto = record.offset + 1
+    return found
+
+
+def count_until(records: list[Record], timestamp: float) -> int:
+    """How many leading records are not later than `timestamp`, supposing that timestamps ascend."""
+    if not records or records[-1].timestamp <= timestamp:
+        return len(records)
+    return bisect.bisect_right(records, timestamp, key=lambda record: record.timestamp)
+
+
+def share(lanes: Iterable[Lane], behind: Iterable[bool], limit: int, slack_s: float) -> list[int]:
+    """How many records each of an owner's lanes may hand over, at most `limit` together.
+
+    A lane that is `behind` (the log holds more of it than has arrived) holds the others at its own time, so that none
+    of them runs more than `slack_s` of broker time ahead of it.
+    """
+    held = list(lanes)
+    horizon = float("inf")
+    for lane, late in zip(held, behind, strict=True):
+        if late:
+            front = lane.records[-1].timestamp if lane.records else lane.handed
+            horizon = min(horizon, float("-inf") if front is None else front)
+    counts = [count_until(lane.records, horizon + slack_s) for lane in held]
+    return counts if sum(counts) <= limit else _cap(held, counts, limit)
+
+
+def _cap(lanes: list[Lane], counts: list[int], limit: int) -> list[int]:
+    """`counts` cut to `limit` at one point of broker time."""
+    low = min(lane.records[0].timestamp for lane, count in zip(lanes, counts, strict=True) if count)
+    high = max(lane.records[count - 1].timestamp for lane, count in zip(lanes, counts, strict=True) if count)
+    kept = [0] * len(lanes)
+    for _ in range(40):  # halves a day to below a microsecond
+        middle = (low + high) / 2
+        tried = [min(count, count_until(lane.records, middle)) for lane, count in zip(lanes, counts, strict=True)]
+        if sum(tried) <= limit:
+            low, kept = middle, tried
+        else:
+            high = middle
+    for index, count in enumerate(counts):  # what is left is at one and the same time
+        kept[index] += min(count - kept[index], limit - sum(kept))
+    return kept

@@ -1,0 +1,202 @@
+"""The librdkafka side: a consumer that is only ever assigned, never subscribed. Nothing but us moves a position.
+
+Methods that say *blocks* ask the broker; call them from a thread. Offsets missing from the log come back as faults,
+never as a jump: `auto.offset.reset` is `error`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from leadline.kafka_refusals import explained
+from streams.core.stage import Record
+from streams.store.lines import LINE_HEADER
+from streams.transport.chain import Place
+
+log = logging.getLogger(__name__)
+
+REQUEST_TIMEOUT_S = 20.0
+OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
+PASSING = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._TIMED_OUT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._RESOLVE,
+        KafkaError._PARTITION_EOF,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.BROKER_NOT_AVAILABLE,
+    }
+)
+DEFAULTS: dict[str, Any] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "isolation.level": "read_committed",
+    "fetch.queue.backoff.ms": 5,  # its default of a second stops the fetch whenever the queue was full once
+    "fetch.wait.max.ms": 100,
+    "fetch.error.backoff.ms": 200,
+    "queued.min.messages": 200_000,
+    "queued.max.messages.kbytes": 65_536,
+    "check.crcs": True,
+    "log_level": 4,
+}
+
+_new_tuple = tuple.__new__
+
+
+class FetchFailed(Exception):
+    """The broker refuses us for good; `reason` is the metric label."""
+
+    reason = "fetch_failed"
+
+
+class Fetcher:
+    """Reads the lanes that it is assigned, in order, from where it is told."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        """`options`: librdkafka's; `group.id` is for reading committed offsets, we never join by it."""
+        self._options = {**DEFAULTS, **options, "error_cb": self._on_error}
+        self._consumer = Consumer(self._options, logger=log)
+        self._paused: set[Place] = set()
+
+    @property
+    def paused(self) -> frozenset[Place]:
+        return frozenset(self._paused)
+
+    @staticmethod
+    def _on_error(error: KafkaError) -> None:
+        log.warning("Kafka: %s", explained(error))
+
+    def consume(self, count: int) -> list[Message]:
+        """What has been fetched already, at most `count`."""
+        return self._consumer.consume(count, 0)
+
+    def wait(self, count: int, seconds: float) -> list[Message]:
+        """*Blocks* until something has come or `seconds` have passed."""
+        first: list[Message] = self._consumer.consume(1, seconds)
+        return first + self._consumer.consume(count - 1, 0) if first else first
+
+    def assign(self, positions: Mapping[Place, int]) -> None:
+        """Read exactly these lanes, from these offsets. Whatever was fetched before is thrown away by librdkafka."""
+        self.hold(set())  # a paused partition would stay paused under its new assignment
+        if positions:
+            self._consumer.assign([TopicPartition(*place, offset) for place, offset in positions.items()])
+        else:
+            self._consumer.unassign()
+
+    def hold(self, places: set[Place]) -> None:
+        """Stop fetching for these lanes, and only for these."""
+        if stop := places - self._paused:
+            self._consumer.pause([TopicPartition(*place) for place in stop])
+        if go := self._paused - places:
+            self._consumer.resume([TopicPartition(*place) for place in go])
+        self._paused = set(places)
+
+    def end(self, place: Place) -> int | None:
+        """The log's end as last heard, without asking; None before the first answer."""
+        high = int(self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)[1])
+        return high if high >= 0 else None
+
+    def bounds(self, place: Place) -> tuple[int, int]:
+        """*Blocks*: first offset and end of the log."""
+        low, high = self._consumer.get_watermark_offsets(
+            TopicPartition(*place), timeout=REQUEST_TIMEOUT_S, cached=False
+        )
+        return int(low), int(high)
+
+    def committed(self, places: Sequence[Place]) -> dict[Place, int]:
+        """*Blocks*: what the group has committed to Kafka; lanes without a commit are left out."""
+        answers = self._consumer.committed([TopicPartition(*place) for place in places], timeout=REQUEST_TIMEOUT_S)
+        for answer in answers:
+            if answer.error is not None:
+                raise KafkaException(answer.error)
+        return {Place(answer.topic, answer.partition): answer.offset for answer in answers if answer.offset >= 0}
+
+    def emptiest(self, place: Place, begin: int, end: int) -> tuple[int, int]:
+        """*Blocks*: the longest run of offsets in [begin, end) without any record, not even of an aborted transaction.
+
+        Reads the range once more by itself, so that the lanes are not disturbed; `end` holds a record.
+        """
+        longest, upto, deadline = (begin, begin), begin, monotonic() + REQUEST_TIMEOUT_S
+        consumer = Consumer({**self._options, "isolation.level": "read_uncommitted"}, logger=log)
+        try:
+            consumer.assign([TopicPartition(*place, begin)])
+            while upto < end:
+                for message in consumer.consume(1000, 0.2):
+                    offset = message.offset()
+                    if message.error() is None and offset is not None and offset >= upto:
+                        longest = max(longest, (upto, min(offset, end)), key=lambda found: found[1] - found[0])
+                        upto = offset + 1
+                if monotonic() > deadline:
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        finally:
+            consumer.close()
+        return longest
+
+    def close(self) -> None:
+        """*Blocks* shortly."""
+        self._consumer.close()
+
+
+def sort_out(
+    messages: Sequence[Message], lined: frozenset[str] = frozenset()
+) -> tuple[dict[Place, list[Record]], set[Place]]:
+    """Records by lane, in order, and lanes whose offset the log lacks. `FetchFailed` where waiting would not help.
+
+    `lined`: topics whose messages carry a line (`streams.store.lines`).
+    """
+    lanes: dict[tuple[str | None, int | None], list[Record]] = {}
+    lost: set[Place] = set()
+    for message in messages:
+        error = message.error()
+        lane = (message.topic(), message.partition())
+        if error is None:
+            # The hot line of the fetch: `tuple.__new__` is half the price of calling the class.
+            record = _new_tuple(
+                Record,
+                (
+                    message.offset(),
+                    message.key(),
+                    message.value(),
+                    message.timestamp()[1] / 1e3,
+                    _line_of(message) if lane[0] in lined else None,
+                ),
+            )
+            try:
+                lanes[lane].append(record)
+            except KeyError:
+                lanes[lane] = [record]
+        elif error.code() in OUT_OF_RANGE:
+            lost.add(_place(lane))
+        elif lane[0] is None and not error.fatal():
+            log.warning("Kafka: %s", error.str())  # of librdkafka's own group, of which we are no member
+        elif error.code() in PASSING or error.retriable():
+            log.warning("fetching %s/%s: %s", *lane, error.str())
+        else:
+            raise FetchFailed(f"fetching {lane[0]}/{lane[1]}: {explained(error)}")
+    return {_place(lane): records for lane, records in lanes.items()}, lost
+
+
+def _line_of(message: Message) -> bytes | None:
+    headers = message.headers()
+    value = dict(headers).get(LINE_HEADER) if headers else None
+    return value if isinstance(value, bytes) else None
+
+
+def _place(lane: tuple[str | None, int | None]) -> Place:
+    topic, partition = lane
+    assert topic is not None  # librdkafka names the topic of every message and of every fault of one partition
+    assert partition is not None
+    return Place(topic, partition)

@@ -1,0 +1,1 @@
+"""The process: owners that claim, fold and commit; what they owe is sent; start, stop, status."""
