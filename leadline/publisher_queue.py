@@ -57,6 +57,16 @@ DROP_REASONS = frozenset(
 )
 
 
+def _never_free(producer: Any) -> None:
+    """Keeps a producer that could not send: freeing it joins its threads, and one of them may never end.
+
+    Seen in a child that was forked while a thread of the parent resolved the broker's name: glibc's lock is then held by nobody.
+    """
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(producer))
+
+
 class PublishQueue:
     """`config` is librdkafka's, without callbacks. `on_error(reason, detail)` is called from the queue's thread."""
 
@@ -158,6 +168,7 @@ class PublishQueue:
         if producer is not None and len(producer):
             producer.purge()
             producer.flush(max(POLL_S, min(1.0, until - time.monotonic())))  # to hear the reports of what was purged
+            _never_free(producer)
         self._ended.set()
         running.discard(self)
         thread = self._thread
