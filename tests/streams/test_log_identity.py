@@ -128,6 +128,7 @@ async def run_for_a_moment(inside: Inside) -> None:
         await until(lambda: len(worker.progress().partitions) == 4 * PARTITIONS, 30, worker)
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_a_topic_made_anew_during_the_run_stops_the_worker(inside: Inside, admin: AdminClient) -> None:
     """Offsets of the old one fit into the new one: librdkafka reads on from them without a word."""
@@ -147,6 +148,7 @@ def test_a_topic_made_anew_during_the_run_stops_the_worker(inside: Inside, admin
         asyncio.run(run_once(inside))
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_a_topic_deleted_during_the_run_stops_the_worker(inside: Inside, admin: AdminClient) -> None:
     async def body() -> None:
@@ -160,6 +162,7 @@ def test_a_topic_deleted_during_the_run_stops_the_worker(inside: Inside, admin: 
         asyncio.run(body())
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_partitions_added_during_the_run_stop_the_worker_with_the_way_out(inside: Inside, admin: AdminClient) -> None:
     async def body() -> None:
