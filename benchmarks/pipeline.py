@@ -55,8 +55,7 @@ class Bench:
             made = load.generate(size, self.seed, self.edges, time.time() - span_s - 3600)
             topics = self._topics(size)
             load.create_topics(self.bootstrap, list(topics), self.partitions)
-            for topic, records in zip(topics, (made.predictions, made.labels), strict=True):
-                load.publish(self.bootstrap, topic, records, partial(progress.advance, bar))
+            load.publish(self.bootstrap, made, topics, partial(progress.advance, bar))
             self.expected[size] = made.expected
 
     def _topics(self, size: int) -> tuple[str, str]:

@@ -2,8 +2,8 @@
 
 A readmission model in two versions with ten numeric features and two segments. Every label carries the request id of
 one prediction except for a known share: 2 % of the predictions never get a label, and as many labels name a request
-that nobody predicted. Labels are stamped after their prediction and published in the order of their own time. All
-values come from one seed, so the expected counts are computed here in numpy, apart from the code that the peers run.
+that nobody predicted. Labels are stamped after their prediction. Both are published together in the order of event time, as
+services fill a log that a worker then finds: a backlog. All values come from one seed, so the expected counts are computed here in numpy, apart from the code that the peers run.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from heapq import merge
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ REFERENCE_ROWS = 20_000
 PREDICTIONS_PER_S = 1_000.0  # of event time
 
 Floats = npt.NDArray[np.float64]
+Timed = tuple[float, bytes, bytes]
+"""Event time (epoch seconds), key, value of one record."""
 
 
 def _features(rng: np.random.Generator, n: int) -> Floats:
@@ -96,8 +99,17 @@ class Load:
 
     events: int
     expected: dict[str, Any]
-    predictions: list[tuple[bytes, bytes]] = field(repr=False)
-    labels: list[tuple[bytes, bytes]] = field(repr=False)
+    predictions: list[Timed] = field(repr=False)
+    labels: list[Timed] = field(repr=False)
+
+    def in_order(self, topics: tuple[str, str]) -> Iterator[tuple[str, Timed]]:
+        """Every record with its topic (predictions, labels), in the order of event time: as services would have sent them."""
+        predictions, labels = topics
+        return merge(
+            ((predictions, record) for record in self.predictions),
+            ((labels, record) for record in self.labels),
+            key=lambda record: record[1][0],
+        )
 
 
 def generate(events: int, seed: int, edges_file: Path, begin_s: float) -> Load:
@@ -117,6 +129,7 @@ def generate(events: int, seed: int, edges_file: Path, begin_s: float) -> Load:
     scores, stamps = score.tolist(), predicted_at.tolist()
     predictions = [
         (
+            stamps[i],
             ids[i].encode(),
             encode(
                 {
@@ -133,12 +146,12 @@ def generate(events: int, seed: int, edges_file: Path, begin_s: float) -> Load:
         )
         for i, row in enumerate(x.tolist())
     ]
-    labels = []
+    labels: list[Timed] = []
     label_stamps, label_values = labelled_at.tolist(), label.tolist()
     for i in np.argsort(labelled_at, kind="stable").tolist():
         request_id = ids[i] if matched[i] else "ffff" + ids[i][4:]
         body = {"request_id": request_id, "label": label_values[i], "timestamp": label_stamps[i]}
-        labels.append((request_id.encode(), encode(body)))
+        labels.append((label_stamps[i], request_id.encode(), encode(body)))
     return Load(
         events=2 * n, expected=_expected(x, score, label, matched, edges_file), predictions=predictions, labels=labels
     )
@@ -185,8 +198,9 @@ def delete_topics(bootstrap: str, run_id: str) -> None:
             future.result(timeout=30)
 
 
-def publish(bootstrap: str, topic: str, records: list[tuple[bytes, bytes]], step: Callable[[int], object]) -> None:
-    """Send all records, partitioned as Java clients do. ``step(n)`` is told of every ``n`` sent.
+def publish(bootstrap: str, load: Load, topics: tuple[str, str], step: Callable[[int], object]) -> None:
+    """Send the load's predictions and labels as services do: both in the order of event time, which is the records' timestamp,
+    partitioned as Java clients do. ``step(n)`` is told of every ``n`` sent.
 
     Raises RuntimeError if one record was not acknowledged: a load with holes would make every count wrong.
     """
@@ -205,10 +219,10 @@ def publish(bootstrap: str, topic: str, records: list[tuple[bytes, bytes]], step
             "queue.buffering.max.messages": 200_000,
         }
     )
-    for i, (key, value) in enumerate(records, start=1):
+    for i, (topic, (when, key, value)) in enumerate(load.in_order(topics), start=1):
         while True:
             try:
-                producer.produce(topic, value=value, key=key, on_delivery=acknowledged)
+                producer.produce(topic, value=value, key=key, timestamp=round(when * 1e3), on_delivery=acknowledged)
                 break
             except BufferError:
                 producer.poll(0.1)
@@ -216,6 +230,6 @@ def publish(bootstrap: str, topic: str, records: list[tuple[bytes, bytes]], step
             producer.poll(0)
             step(10_000)
     producer.flush(60)
-    step(len(records) % 10_000)
+    step(load.events % 10_000)
     if failed or len(producer):
-        raise RuntimeError(f"{topic}: {len(failed) + len(producer)} of {len(records)} records not stored {failed[:1]}")
+        raise RuntimeError(f"{len(failed) + len(producer)} of {load.events} records not stored {failed[:1]}")
