@@ -124,7 +124,13 @@ class IncidentLives:
         when = end * self.pane_s
         delay = self._label_delay(end)
         left: list[Firing] = []
-        for firing in sorted(firings, key=lambda firing: (firing.rank, str(firing.where))):
+        names: dict[Where, str] = {}
+
+        def order(firing: Firing) -> tuple[tuple[int, int, float], str]:
+            where = firing.where
+            return firing.rank, names.get(where) or names.setdefault(where, str(where))
+
+        for firing in sorted(firings, key=order):
             holder = next((incident for incident in reversed(self.incidents) if incident.holds(firing.key)), None)
             if holder is None:
                 left.append(firing)
@@ -155,8 +161,11 @@ class IncidentLives:
 
     def _grew(self, incident: Incident, firing: Firing, delay: float, alpha: float) -> bool:
         """Whether a fault is now twice what people were told of it: in what names the incident, or in its outcomes."""
-        key, row = firing.finding.key, incident.holds(firing.key)
-        if row is None or (key != (incident.signal, incident.subject) and firing.finding.layer != "outcome"):
+        key = firing.finding.key
+        if firing.finding.layer != "outcome" and key != (incident.signal, incident.subject):
+            return False
+        row = incident.holds(firing.key)
+        if row is None:
             return False
         if firing.start <= incident.opened_at + incident.span_s:
             row.told = max(row.told, firing.finding.strength)  # the fault itself still fills the span
@@ -255,6 +264,7 @@ class IncidentLives:
         if where in self.cells and finding.signal not in UNSPANNED:
             since = onset(self.cells[where], self.evaluator, finding, where.segment, end, length)
         begun = since.pane * self.pane_s if since is not None else firing.start
+        row = evidence_of(Firing(where, finding, firing.start, firing.end, firing.look))
         incident = Incident(
             id=incident_id(self.model_id, where, finding.signal, finding.subject, when),
             model_id=self.model_id,
@@ -262,7 +272,7 @@ class IncidentLives:
             signal=finding.signal,
             subject=finding.subject,
             layer=finding.layer,
-            severity="warn",
+            severity=severity_of([row]),
             opened_at=when,
             onset_at=begun,
             onset_low=since.first * self.pane_s if since is not None else firing.start,
@@ -272,10 +282,9 @@ class IncidentLives:
             reference=finding.reference,
             n=finding.n,
             needed=max(finding.n, self.rules.minimum_rows),
-            evidence=[],
+            evidence=[row],
             share=share,
         )
-        incident.evidence.append(evidence_of(Firing(where, finding, firing.start, firing.end, firing.look)))
         self.incidents.append(incident)
         return incident, True
 

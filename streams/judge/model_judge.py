@@ -31,11 +31,13 @@ from streams.judge.label_watch import LabelState, LabelWatch
 from streams.judge.live_baseline import LiveBaseline
 from streams.judge.notes import Notes
 from streams.judge.sequential import Sequential
-from streams.judge.spans import BLOCKS, Spans
+from streams.judge.spans import BLOCKS, Block, Spans, stack
 from streams.judge.traffic import Traffic, TrafficState
+from streams.rules.baseline import Baseline
 from streams.rules.evaluate import Evaluator
 
 MONTH_S = 30 * 86_400.0
+STACK = 32  # looks judged together: more leave the cache
 SPANS_SHARE = 0.5  # of the false-alarm budget; the other half is for single values (`stream_detectors.py`)
 
 
@@ -302,6 +304,9 @@ class ModelJudge:
         when = end * self.pane_s
         firings: dict[tuple[Where, str, str | None], Firing] = {}
         alpha = self.alpha
+        seen: list[tuple[Where, tuple[int, int, int]]] = []
+        members: list[list[Block]] = []
+        bases: list[Baseline] = []
         for level, block, where in closing:
             spans = self.cells[where]
             if level == 0:
@@ -311,13 +316,20 @@ class ModelJudge:
                 for fact in self.evaluator.facts(pane.slots, pane.values, pane.rows):
                     firing = Firing(where, fact, when - self.pane_s, when, (0, 1, block))
                     firings[firing.key] = firing
-            base = self.evaluator.baseline(where.segment)
-            if base is None:
-                continue
-            for count, members in spans.looks(level, block, self.rules.minimum_rows):
+            for count, blocks in spans.looks(level, block, self.rules.minimum_rows):
+                base = self.evaluator.baseline(where.segment)
+                if base is not None:
+                    seen.append((where, (level, count, block)))
+                    members.append(blocks)
+                    bases.append(base)
+        for at in range(0, len(seen), STACK):
+            part = slice(at, at + STACK)
+            told = self.evaluator.findings_of(stack(members[part], self.reference.layout.size), bases[part], alpha)
+            for (where, look), findings in zip(seen[part], told, strict=True):
+                level, count, block = look
                 start = (block - count + 1 << level) * self.pane_s
-                for finding in self.evaluator.findings(spans.dense(members), base, alpha):
-                    firing = Firing(where, finding, start, when, (level, count, block))
+                for finding in findings:
+                    firing = Firing(where, finding, start, when, look)
                     held = firings.get(firing.key)
                     if held is None or firing.start > held.start:
                         firings[firing.key] = firing

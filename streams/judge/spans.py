@@ -7,7 +7,7 @@ spans and its parent need: the levels are the ladder that bounds a judge's memor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -228,6 +228,18 @@ class Spans:
                 self.open[number] = [(slots, values)]
             else:
                 self._keep(level, number, self._block(slots, values))
+
+
+def stack(spans: Sequence[Sequence[Block]], size: int) -> Vector:
+    """The sum of each span's blocks, [spans, size]."""
+    blocks = [block for members in spans for block in members]
+    if not blocks:
+        return np.zeros((len(spans), size))
+    starts = np.repeat(np.arange(len(spans)) * size, [sum(len(block.slots) for block in members) for members in spans])
+    slots = np.concatenate([block.slots for block in blocks]) + starts
+    values = np.concatenate([block.values for block in blocks])
+    counted = np.bincount(slots, weights=values, minlength=len(spans) * size)
+    return np.asarray(counted, dtype=np.float64).reshape(len(spans), size)
 
 
 def _joined(one: Block, other: Block) -> Block:

@@ -1,0 +1,118 @@
+"""Tests of where the values of every feature and of the score lie: PSI, JS, means, and a scaler that was fitted again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from detectors.divergence import js_divergence
+from detectors.shares import normal_log_p
+from leadline.alert import Layer
+from leadline.config import Rules
+from streams.counting.references import Reference
+from streams.rules.finding import Finding, found
+from streams.rules.looks import Floats, Integers, Looks
+from streams.rules.refitted_scaler import RefittedScaler
+from streams.rules.screen import shifts
+from streams.rules.subjects import Subjects
+
+
+class DistributionRules:
+    """All subjects of all looks at once; those that cannot pass are screened before their full test."""
+
+    signals = frozenset({"psi", "js_divergence", "mean_shift", "refitted_scaler"})
+
+    def __init__(self, reference: Reference, rules: Rules, subjects: Subjects) -> None:
+        self.reference, self.rules, self.subjects = reference, rules, subjects
+        self.psi_limits = [rules.score_psi if section == "score" else rules.psi for section in subjects.sections]
+        self.psi_warn = np.array([limits.warn for limits in self.psi_limits])
+        self.layers: list[Layer] = ["model" if section == "score" else "data" for section in subjects.sections]
+        self.scaler = RefittedScaler(reference, subjects, rules.minimum_rows)
+        self.tests = len(subjects.all) + len(subjects.numeric)
+
+    def findings(self, looks: Looks) -> Iterator[tuple[int, Finding]]:
+        """Signals of the spans' rows."""
+        if not self.subjects.all:
+            return
+        moved: dict[int, list[Finding]] = {}
+        for at, finding in (*self._divergences(looks), *self._means(looks)):
+            moved.setdefault(at, []).append(finding)
+            yield at, finding
+        if moved and self.rules.refitted_scaler:
+            yield from self.scaler.findings(looks, moved)
+
+    def _divergences(self, looks: Looks) -> Iterator[tuple[int, Finding]]:
+        totals = looks.totals
+        # A row counts once for every subject; where it did not, a layout is mixed up and shares mean nothing.
+        even = np.flatnonzero((totals == totals[:, :1]).all(axis=1))
+        live, n = looks.grouped[even], totals[even, 0]
+        shift = shifts(live, n, [looks.base(at).pooled for at in even.tolist()], looks.alpha)
+        place, subject = np.nonzero((shift.psi > shift.floor) & (shift.debiased >= self.psi_warn))
+        if not len(place):
+            return
+        mine, theirs = live[place, subject], looks.groups()[even[place], subject]
+        plain, of_js = _plain_psi(mine, theirs), js_divergence(mine, theirs)
+        bias = (shift.bins[place, subject] - 1) * shift.noise[place, subject] / 8
+        log_p = shift.log_p(place, subject)
+        limits_of_js = self.rules.js_divergence
+        for q in np.flatnonzero(plain >= self.psi_warn[subject]).tolist():
+            i, at = int(place[q]), int(subject[q])
+            look, name, layer, rows = int(even[i]), self.subjects.names[at], self.layers[at], int(n[i])
+            floor, effect, p = float(shift.floor[i, at]), float(shift.debiased[i, at]), float(log_p[q])
+            value = float(plain[q])
+            yield look, found("psi", name, layer, value, 0.0, rows, self.psi_limits[at], floor, p, effect)
+            # To second order JS is PSI / 8 and obeys the same law: where PSI is no noise, JS is none.
+            js = float(of_js[q])
+            excess = js - float(bias[q])
+            if excess >= limits_of_js.warn:
+                yield look, found("js_divergence", name, layer, js, 0.0, rows, limits_of_js, floor / 8, p, excess)
+
+    def _means(self, looks: Looks) -> Iterator[tuple[int, Finding]]:
+        rule, subjects, numeric = self.rules.mean_shift, self.subjects, self.subjects.numeric
+        if not numeric:
+            return
+        vectors = looks.vectors
+        special = vectors[:, subjects.missing[numeric]] + vectors[:, subjects.invalid[numeric]]
+        valid = looks.grouped[:, numeric].sum(axis=2) - special
+        enough = valid >= self.rules.minimum_rows
+        count = np.where(enough, valid, 1.0)
+        mean = vectors[:, subjects.z] / count
+        usual, spread = looks.of_base("mean_z"), looks.of_base("sd_z")
+        shift = np.abs(mean - usual) / spread
+        far = enough & (shift >= rule.warn)
+        if not far.any():
+            return
+        variance = np.maximum(vectors[:, subjects.zz] / count - mean**2, 0.0)
+        error = np.sqrt(variance / count + spread**2 / looks.of_base("valid")) / spread
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_p = normal_log_p(np.where(error > 0, shift / error, np.where(shift > 0, 1e3, 0.0)))
+        for look, place in np.argwhere(far & (log_p <= looks.log_alpha)).tolist():
+            at = numeric[place]
+            feature = self.reference.features[at]
+            yield (
+                look,
+                found(
+                    "mean_shift",
+                    subjects.names[at],
+                    "data",
+                    feature.center + feature.scale * float(mean[look, place]),
+                    feature.center + feature.scale * float(usual[look, place]),
+                    float(valid[look, place]),
+                    rule,
+                    3 * float(error[look, place]),
+                    float(log_p[look, place]),
+                    float(shift[look, place]),
+                ),
+            )
+
+
+def _plain_psi(live: Integers, groups: Integers) -> Floats:
+    """`detectors.divergence.psi` of [pairs, bins], without its checks: for people, before rare bins are pooled."""
+    used = (live > 0) | (groups > 0)
+    a, b = (live + 0.5) * used, (groups + 0.5) * used
+    a /= np.maximum(a.sum(axis=1, keepdims=True), 1.0)
+    b /= np.maximum(b.sum(axis=1, keepdims=True), 1.0)
+    ratio = np.divide(a, b, out=np.ones_like(a), where=used)
+    total: Floats = ((a - b) * np.log(ratio)).sum(axis=1)
+    return total
