@@ -83,12 +83,15 @@ class IncidentLives:
         self.not_before: list[tuple[Where, int]] = []
         self.shown_before: dict[Where, int] = {}
         self.alerts: list[Alert] = []
+        self._gone_not_before = -math.inf
+        """No incident is over for want of rows before this pane: rows that come can only make it later."""
         self.notes = Notes()
         """Names behind the findings; the model's judge fills them."""
         self.use(evaluator)
 
     def use(self, evaluator: Evaluator) -> None:
         """Judges by this evaluator from now on: the model's reference is another."""
+        self._gone_not_before = -math.inf
         self.evaluator = evaluator
         self.rules = evaluator.rules
         self.scoper = Scoper(evaluator)
@@ -113,6 +116,7 @@ class IncidentLives:
         )
 
     def restore(self, state: LivesState) -> None:
+        self._gone_not_before = -math.inf
         self.incidents, self.resolved = state.incidents, state.resolved
         self.changes, self.not_before = state.changes, state.not_before
         self.shown_before = dict(state.shown_before)
@@ -184,6 +188,7 @@ class IncidentLives:
         if finding.signal == TRAFFIC_SHARE and incident.signal != TRAFFIC_SHARE:
             # Rows that do not come move everything else: its segment is the scope.
             incident.where, incident.share = firing.where, None
+            self._gone_not_before = -math.inf
             incident.signal, incident.subject, incident.layer = finding.signal, finding.subject, finding.layer
             attach(incident, firing)
             return "worse"
@@ -201,6 +206,7 @@ class IncidentLives:
             return None
         wider = affected.share > (incident.share if incident.share is not None else 1.0)
         incident.where, incident.share = affected.where, affected.share
+        self._gone_not_before = -math.inf
         incident.signal, incident.subject, incident.layer = finding.signal, finding.subject, finding.layer
         attach(incident, firing)
         attach(incident, Firing(affected.where, affected.finding, firing.start, firing.end, firing.look))
@@ -286,6 +292,7 @@ class IncidentLives:
             share=share,
         )
         self.incidents.append(incident)
+        self._gone_not_before = -math.inf
         return incident, True
 
     def _that_names(self, firing: Firing) -> Incident | None:
@@ -321,9 +328,7 @@ class IncidentLives:
         """Looks again at the incidents that share rows with a cell that moved: one whose causes are gone from a whole span is over."""
         when = end * self.pane_s
         for incident in list(self.incidents):
-            if not any(intersects(incident.where, where) for where in moved):
-                continue
-            if end < incident.next_check:
+            if end < incident.next_check or not any(intersects(incident.where, where) for where in moved):
                 continue
             clean = self.recovery.clean_since(incident, end)
             if clean is None:
@@ -336,10 +341,17 @@ class IncidentLives:
             ):
                 self._resolve(incident, when, clean, "recovered")
 
-    def next_gone(self) -> int | None:
-        """The pane at whose begin an incident is over for want of rows, unless some come before; None where nothing waits for that."""
-        ends = [at for incident in self.incidents if (at := self.recovery.gone_at(incident)) is not None]
-        return math.ceil(min(ends) / self.pane_s) if ends else None
+    def gone_by(self, pane: int) -> int | None:
+        """The first pane, at most `pane`, at whose begin an incident is over for want of rows; None where none is until then."""
+        if pane < self._gone_not_before:
+            return None
+        if self.rules.gone_after is None:
+            return None
+        # A cell without a row: the first will come at `pane` or later.
+        never = pane * self.pane_s + self.rules.gone_after
+        ends = [never if (at := self.recovery.gone_at(incident)) is None else at for incident in self.incidents]
+        self._gone_not_before = math.ceil(min(ends) / self.pane_s) if ends else math.inf
+        return int(self._gone_not_before) if ends and self._gone_not_before <= pane else None
 
     def end_gone(self, end: int) -> None:
         """Ends incidents of versions and segments that nobody serves any more: no clean row will ever come to say that they are over."""
@@ -351,6 +363,7 @@ class IncidentLives:
 
     def _resolve(self, incident: Incident, when: float, clean_from: int, ended: Ended) -> None:
         incident.resolved_at, incident.ended = when, ended
+        self._gone_not_before = -math.inf
         self.incidents.remove(incident)
         self.resolved = [*self.resolved, incident][-MAX_RESOLVED:]
         # No span of a cell that shares rows with it reaches back over its end: old faulty panes would keep the alarm alive.

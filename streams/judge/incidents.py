@@ -263,6 +263,7 @@ def severity_of(evidence: list[EvidenceRow]) -> Literal["warn", "critical"]:
 def attach(incident: Incident, firing: Firing) -> Life | None:
     """Adds or refreshes evidence. Says whether the incident became worse: graver, or seen in a further layer."""
     before, finding, key = incident.severity, firing.finding, firing.key
+    incident.__dict__.pop("leading", None)
     held = incident.holds(key)
     named = key == (incident.where, incident.signal, incident.subject)
     alike = False

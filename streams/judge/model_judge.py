@@ -276,8 +276,8 @@ class ModelJudge:
 
     def due(self, pane: int) -> bool:
         """Whether `advance` would judge anything."""
-        first, gone = self._closings.first(), self.lives.next_gone()
-        return (first is not None and first <= pane) or (gone is not None and gone <= pane)
+        first = self._closings.first()
+        return (first is not None and first <= pane) or self.lives.gone_by(pane) is not None
 
     def advance(self, pane: int) -> None:
         """Judges all blocks that end at `pane` or before, in order of time."""
@@ -297,7 +297,7 @@ class ModelJudge:
 
     def _end_gone(self, until: int) -> None:
         """Each at its own time, whenever it is noticed: a replay says the same."""
-        while (at := self.lives.next_gone()) is not None and at <= until:
+        while (at := self.lives.gone_by(until)) is not None:
             self.lives.end_gone(at)
 
     def _tick(self, end: int, closing: list[tuple[int, int, Where]]) -> None:

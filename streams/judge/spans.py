@@ -81,16 +81,16 @@ class Spans:
             made = self._block(*self._sum(parts))
         else:
             below = self.blocks[level - 1]
-            halves = [half for number in (2 * block, 2 * block + 1) if (half := below.get(number)) is not None]
-            if not halves:
+            one, other = below.get(2 * block), below.get(2 * block + 1)
+            half = other if one is None else one
+            if half is None:
                 return False
-            made = halves[0] if len(halves) == 1 else _joined(*halves)
+            made = half if one is None or other is None else _joined(one, other)
         self._keep(level, block, made)
         self.dirty.add((level, block))
-        kept = self.blocks[level]
         last = block - KEPT - (block & 1)
         # Blocks are kept in order of time: the oldest come first.
-        while (old := next(iter(kept))) <= last:
+        while (old := next(iter(self.blocks[level]))) <= last:
             self._drop(level, old)
             self.dirty.discard((level, old))
             self.gone.add((level, old))

@@ -41,6 +41,7 @@ LEAST_PAIRS = 8  # of windows a day apart: fewer tell nothing about how shares v
 IRREGULAR = (
     2.0  # dispersion from which hours mean nothing: a share must be past all windows, not only those of its hour
 )
+MOST_KNOWN = 256
 LEAST_OF_IT = 5  # rows of the segment in a window: one that hardly ever came is new, not changed
 WEEKDAY_OF_HOUR_0 = 3  # 1970-01-01 was a Thursday
 ALL = Where(None, "live", None)
@@ -68,8 +69,31 @@ class Usual(NamedTuple):
     """Least and greatest share of all windows of the span's length, whatever their hour."""
 
 
+class Windows(NamedTuple):
+    """The same hours of the days before."""
+
+    rows: npt.NDArray[np.float64]
+    """[lags, shifts]"""
+    hits: npt.NDArray[np.float64]
+    """[segments, lags, shifts]: rows of each segment."""
+    usable: npt.NDArray[np.bool_]
+    """[lags, shifts]: whether they hold rows enough, and the day is of the span's kind."""
+
+
+class Varied(NamedTuple):
+    """How each segment's share varied between windows of one length, [segments] each."""
+
+    dispersion: npt.NDArray[np.float64]
+    least: npt.NDArray[np.float64]
+    greatest: npt.NDArray[np.float64]
+
+
 def _weekend(hour: int) -> bool:
     return (hour // DAY + WEEKDAY_OF_HOUR_0) % 7 >= 5
+
+
+def _weekends(hours: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    return np.asarray((hours // DAY + WEEKDAY_OF_HOUR_0) % 7 >= 5)
 
 
 class Traffic:
@@ -82,6 +106,8 @@ class Traffic:
         self.began: int | None = None
         self.names: dict[str, int] = {"": 0}
         self.table = np.zeros((1, KEPT), dtype=np.int64)
+        self._before: dict[tuple[int, int, float], tuple[Windows | None, Varied | None]] = {}
+        """What came before spans of these hours: (first hour, end, end of what may be asked), worked out once for all looks at them."""
 
     def save(self) -> TrafficState:
         used = np.flatnonzero(self.table[0])
@@ -95,6 +121,7 @@ class Traffic:
     def restore(self, state: TrafficState) -> None:
         if not state.rows:
             return
+        self._before.clear()
         self.began, self.first = state.began, state.first
         self.names = {name: at for at, name in enumerate(state.rows)}
         self.table = np.zeros((len(state.rows), KEPT), dtype=np.int64)
@@ -109,11 +136,15 @@ class Traffic:
         at = self.names.setdefault(segment or "", len(self.names))
         if at == len(self.table):
             self.table = np.vstack([self.table, np.zeros((1, KEPT), dtype=np.int64)])
+            self._before.clear()
         past = hour - self.first - KEPT + 1
         if past > 0:
             self.table = np.roll(self.table, -min(past, KEPT), axis=1)
             self.table[:, max(KEPT - past, 0) :] = 0
             self.first += past
+            self._before.clear()
+        if any(low > hour for low, _, _ in self._before):
+            self._before.clear()  # a late row: what lies before these spans is not what it was
         if hour >= self.first:
             self.table[at, hour - self.first] += round(rows)
 
@@ -171,16 +202,10 @@ class Traffic:
         total = whole.rows_between(level, first, block)
         if total < -math.log(alpha):
             return  # not even a segment that holds all the traffic could be missed in so few rows
-        windows = self._windows(start, end, before)
-        if windows is None:
+        windows, varied = self._came_before(start, end, before)
+        if windows is None or varied is None:
             return
-        rows, hits, kinds = windows
-        usable = (rows >= LEAST_BEFORE) & kinds
-        if not usable.any():
-            return
-        varied = self._varied(start, end, before)
-        if varied is None:
-            return
+        rows, hits, usable = windows
         dispersion, least_share, greatest_share = varied
         for name, at in self.names.items():
             if not at or (only is not None and name != only):
@@ -200,12 +225,21 @@ class Traffic:
             if finding is not None:
                 yield name, finding
 
-    def _windows(
-        self, start: int, end: int, before: float
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.bool_]] | None:
-        """Rows [lags, shifts], rows of each segment [segments, lags, shifts], and whether the day is of the span's kind [lags, shifts]."""
-        assert self.began is not None
+    def _came_before(self, start: int, end: int, before: float) -> tuple[Windows | None, Varied | None]:
+        """By the hours that the span touches: nothing of it depends on the span's own rows."""
         low, high = int(start * self.pane_s // HOUR_S), math.ceil(end * self.pane_s / HOUR_S)
+        key = (low, high, before)
+        known = self._before.get(key)
+        if known is None:
+            if len(self._before) >= MOST_KNOWN:
+                self._before.clear()
+            windows = self._windows(low, high, before)
+            known = self._before[key] = windows, self._varied(low, high, before) if windows is not None else None
+        return known
+
+    def _windows(self, low: int, high: int, before: float) -> Windows | None:
+        """None where no window before can be compared with."""
+        assert self.began is not None
         rows = np.zeros((LAGS, len(SHIFTS)))
         hits = np.zeros((len(self.table), LAGS, len(SHIFTS)))
         kinds = np.zeros((LAGS, len(SHIFTS)), dtype=np.bool_)
@@ -222,17 +256,18 @@ class Traffic:
                 _weekend(hour - lag * DAY) == _weekend(hour) for hour in (*range(low, high, DAY), high - 1)
             )
             known = True
-        return (rows, hits, kinds) if known else None
+        usable = (rows >= LEAST_BEFORE) & kinds
+        return Windows(rows, hits, usable) if known and usable.any() else None
 
-    def _varied(self, start: int, end: int, before: float) -> npt.NDArray[np.float64] | None:
-        """[3, segments]: dispersion, least and greatest share of windows as long as the span; None where there are too few of them.
+    def _varied(self, low: int, high: int, before: float) -> Varied | None:
+        """Of windows as long as the span; None where there are too few of them.
 
         Dispersion is the mean squared difference of a window's share from the one of the same hours some days before, in units of what
         independent rows would give, for the number of days at which it is greatest: what drifts differs most from what is long past.
         """
-        low, high = int(start * self.pane_s // HOUR_S), math.ceil(end * self.pane_s / HOUR_S)
         last = min(low, int(before // HOUR_S) if math.isfinite(before) else low)
-        pairs = [self._pairs(high - low, last, days) for days in range(-(-(high - low) // DAY), LAGS + 1)]
+        sums = np.concatenate([np.zeros((len(self.table), 1)), np.cumsum(self.table, axis=1)], axis=1)
+        pairs = [self._pairs(sums, high - low, last, days) for days in range(-(-(high - low) // DAY), LAGS + 1)]
         told = [pair for pair in pairs if pair.shape[-1] >= LEAST_PAIRS]
         if not told:
             return None
@@ -244,19 +279,16 @@ class Traffic:
             ratio = np.divide(squares, noise, out=np.zeros_like(squares), where=noise > 0)
             dispersion = np.maximum(dispersion, ratio.sum(axis=1) / np.maximum((noise > 0).sum(axis=1), 1))
         shares = np.concatenate([rows / rows[0] for pair in told for rows in pair], axis=1)
-        return np.stack([dispersion, shares.min(axis=1), shares.max(axis=1)])
+        return Varied(dispersion, shares.min(axis=1), shares.max(axis=1))
 
-    def _pairs(self, length: int, last: int, days: int) -> npt.NDArray[np.float64]:
-        """[2, segments, pairs]: rows of windows of `length` hours up to the hour `last`, and of those so many days before."""
+    def _pairs(self, sums: npt.NDArray[np.float64], length: int, last: int, days: int) -> npt.NDArray[np.float64]:
+        """[2, segments, pairs]: rows of windows of `length` hours up to the hour `last`, and of those so many days before. `sums` are the
+        table's, cumulated."""
         assert self.began is not None
         lag = days * DAY
         ends = np.arange(last - self.first, max(self.began + 1 - self.first, 0) + lag + length - 1, -length)
-        alike = [
-            all(_weekend(self.first + hour - lag) == _weekend(self.first + hour) for hour in (at - length, at - 1))
-            for at in ends.tolist()
-        ]
-        ends = ends[np.array(alike, dtype=np.bool_)]
-        sums = np.concatenate([np.zeros((len(self.table), 1)), np.cumsum(self.table, axis=1)], axis=1)
+        hours = self.first + np.stack([ends - length, ends - 1])
+        ends = ends[(_weekends(hours - lag) == _weekends(hours)).all(axis=0)]
         pairs = np.stack([sums[:, ends - back] - sums[:, ends - back - length] for back in (0, lag)])
         return np.asarray(pairs[:, :, (pairs[:, 0] >= LEAST_BEFORE).all(axis=0)], dtype=np.float64)
 

@@ -122,10 +122,11 @@ class Evaluator:
         """Of all signals or of one, of rows, of outcomes or (None) of both; by the place of the look."""
 
         def of(rules: Sequence[Rule], some: Looks) -> Iterator[tuple[int, Finding]]:
-            for rule in rules if len(some) else ():
+            places: list[int] = some.place.tolist()
+            for rule in rules if places else ():
                 if signal is None or signal in rule.signals:
                     for at, finding in rule.findings(some):
-                        yield int(some.place[at]), finding
+                        yield places[at], finding
 
         least = self.rules.minimum_rows
         if outcomes is not True:

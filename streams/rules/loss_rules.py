@@ -45,11 +45,14 @@ class LossRules:
         else:
             n = looks.counted("positives").sum(axis=1) + looks.counted("negatives").sum(axis=1)
         for signal, section, largest, rule in self.losses:
-            usual = np.array([_mean_of(base, signal, self.rules.minimum_rows) for base in looks.bases.members])[
-                looks.at
-            ]
-            risen = looks.one(section) / np.maximum(n, 1.0) - usual >= rule.warn - SLACK
-            for at in np.flatnonzero(risen & (n >= self.rules.minimum_rows)).tolist():
+            usual, margin, variance = np.array(
+                [_usual(base, signal, self.rules.minimum_rows) for base in looks.bases.members]
+            )[looks.at].T
+            effect = looks.one(section) / np.maximum(n, 1.0) - usual
+            past = np.maximum(effect - margin, 0.0) + SLACK
+            # The live variance can only make it likelier.
+            rare = -n * past**2 / (2.0 * (variance + past * largest / 3.0)) <= looks.log_alpha + SLACK
+            for at in np.flatnonzero((effect >= rule.warn - SLACK) & rare & (n >= self.rules.minimum_rows)).tolist():
                 of_base = looks.base(at).losses[signal]
                 for finding in self._loss(signal, section, largest, rule, looks.vectors[at], of_base, looks.log_alpha):
                     yield at, finding
@@ -91,10 +94,12 @@ class LossRules:
             yield found(signal, None, "outcome", value, before, n, rule, floor, log_p, effect)
 
 
-def _mean_of(base: Baseline, signal: str, least: float) -> float:
-    """The reference's mean; NaN where it rests on too few rows."""
+def _usual(base: Baseline, signal: str, least: float) -> tuple[float, float, float]:
+    """The reference's mean, how far it may itself be off, and the variance of one row; NaN where it rests on too few rows."""
     usual = base.losses.get(signal)
-    return number(usual.value) if usual is not None and number(usual.n) >= least else math.nan
+    if usual is None or number(usual.n) < least:
+        return math.nan, math.nan, math.nan
+    return number(usual.value), LIMIT_Z * number(usual.se), number(usual.se) ** 2 * number(usual.n)
 
 
 def _bernstein(variance: float, largest: float, n: float, log_alpha: float) -> float:

@@ -148,6 +148,7 @@ class PrecisionAtShare:
 
     def __init__(self, pos: Floats, neg: Floats) -> None:
         self.pos, self.neg = pos, neg
+        self._some = np.flatnonzero(pos + neg)
         self._at: dict[int, float] = {}
 
     def at_most(self, weight: float) -> float:
@@ -155,7 +156,9 @@ class PrecisionAtShare:
         step = floor(log(weight) / log(self.STEP) - SLACK)
         found = self._at.get(step)
         if found is None:
-            found = self._at[step] = float(tied_precision(self.pos, self.STEP**step * self.neg)) + SLACK
+            found = self._at[step] = SLACK + float(
+                tied_precision(self.pos[self._some], self.STEP**step * self.neg[self._some])
+            )
         return found
 
 
