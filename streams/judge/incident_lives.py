@@ -158,17 +158,16 @@ class IncidentLives:
 
     def _attach(self, incident: Incident, firing: Firing, when: float, delay: float) -> None:
         life = self._refine(incident, firing) or attach(incident, firing)
-        if self._grew(incident, firing, delay, self.alpha()):
+        # Evidence that neither names the fault nor follows from it says nothing of how large it is.
+        sized = firing.finding.layer == "outcome" or firing.finding.key == (incident.signal, incident.subject)
+        if sized and self._grew(incident, firing, delay, self.alpha()):
             life = "worse"
         if life is not None:
             self._say(incident, life, when)
 
     def _grew(self, incident: Incident, firing: Firing, delay: float, alpha: float) -> bool:
         """Whether a fault is now twice what people were told of it: in what names the incident, or in its outcomes."""
-        key = firing.finding.key
-        if firing.finding.layer != "outcome" and key != (incident.signal, incident.subject):
-            return False
-        row = incident.holds(firing.key)
+        key, row = firing.finding.key, incident.holds(firing.key)
         if row is None:
             return False
         if firing.start <= incident.opened_at + incident.span_s:

@@ -56,17 +56,17 @@ class TrafficState(msgspec.Struct):
 
 
 class Usual(NamedTuple):
-    """A segment's shares in the windows before: [windows], and their pooled counts by shift."""
+    """A segment's shares in the windows before, and their pooled counts by shift [shifts]."""
 
-    shares: npt.NDArray[np.float64]
+    lowest: float
+    highest: float
+    """Of the windows of its hours, or, where hours mean nothing, of all windows of the span's length."""
     hits: npt.NDArray[np.float64]
     rows: npt.NDArray[np.float64]
     settled: bool
     """Whether it came on every day of the kind: what is new rises every hour."""
     dispersion: float
     """Variance of its share between days over that of independent rows, at least 1."""
-    extremes: tuple[float, float]
-    """Least and greatest share of all windows of the span's length, whatever their hour."""
 
 
 class Windows(NamedTuple):
@@ -88,6 +88,16 @@ class Varied(NamedTuple):
     greatest: npt.NDArray[np.float64]
 
 
+def _usual(windows: Windows, varied: Varied, at: int) -> Usual:
+    rows, hits, usable = windows
+    shares = hits[at][usable] / rows[usable]
+    lowest, highest, dispersion = float(shares.min()), float(shares.max()), float(varied.dispersion[at])
+    if dispersion > IRREGULAR:
+        lowest, highest = min(lowest, float(varied.least[at])), max(highest, float(varied.greatest[at]))
+    settled = bool((hits[at].max(axis=1)[usable.any(axis=1)] >= LEAST_OF_IT).all())
+    return Usual(lowest, highest, (hits[at] * usable).sum(axis=0), (rows * usable).sum(axis=0), settled, dispersion)
+
+
 def _weekend(hour: int) -> bool:
     return (hour // DAY + WEEKDAY_OF_HOUR_0) % 7 >= 5
 
@@ -106,8 +116,10 @@ class Traffic:
         self.began: int | None = None
         self.names: dict[str, int] = {"": 0}
         self.table = np.zeros((1, KEPT), dtype=np.int64)
-        self._before: dict[tuple[int, int, float], tuple[Windows | None, Varied | None]] = {}
+        self._before: dict[tuple[int, int, float], dict[str, Usual]] = {}
         """What came before spans of these hours: (first hour, end, end of what may be asked), worked out once for all looks at them."""
+        self._latest = 0
+        """The latest first hour of them."""
 
     def save(self) -> TrafficState:
         used = np.flatnonzero(self.table[0])
@@ -143,7 +155,7 @@ class Traffic:
             self.table[:, max(KEPT - past, 0) :] = 0
             self.first += past
             self._before.clear()
-        if any(low > hour for low, _, _ in self._before):
+        if hour < self._latest:
             self._before.clear()  # a late row: what lies before these spans is not what it was
         if hour >= self.first:
             self.table[at, hour - self.first] += round(rows)
@@ -156,7 +168,7 @@ class Traffic:
         if whole is None or len(self.names) == 1:
             return
         for level, block, where in closing:
-            if where == ALL:
+            if where.segment is None and where == ALL:
                 for count, _ in whole.looks(level, block, least):
                     start = (block - count + 1 << level) * self.pane_s
                     for name, finding in self.findings(level, count, block, alpha):
@@ -202,39 +214,31 @@ class Traffic:
         total = whole.rows_between(level, first, block)
         if total < -math.log(alpha):
             return  # not even a segment that holds all the traffic could be missed in so few rows
-        windows, varied = self._came_before(start, end, before)
-        if windows is None or varied is None:
-            return
-        rows, hits, usable = windows
-        dispersion, least_share, greatest_share = varied
-        for name, at in self.names.items():
-            if not at or (only is not None and name != only):
+        for name, usual in self._came_before(start, end, before).items():
+            if only is not None and name != only:
                 continue
             spans = self.cells.get(Where(None, "live", name))
             live = spans.rows_between(level, first, block) if spans is not None else 0.0
-            settled = bool((hits[at].max(axis=1)[usable.any(axis=1)] >= LEAST_OF_IT).all())
-            usual = Usual(
-                hits[at][usable] / rows[usable],
-                (hits[at] * usable).sum(axis=0),
-                (rows * usable).sum(axis=0),
-                settled,
-                float(dispersion[at]),
-                (float(least_share[at]), float(greatest_share[at])),
-            )
             finding = self._judge(live, total, usual, alpha, self.limits.warn * ease)
             if finding is not None:
                 yield name, finding
 
-    def _came_before(self, start: int, end: int, before: float) -> tuple[Windows | None, Varied | None]:
-        """By the hours that the span touches: nothing of it depends on the span's own rows."""
+    def _came_before(self, start: int, end: int, before: float) -> dict[str, Usual]:
+        """By the hours that the span touches: nothing of it depends on the span's own rows. Empty where nothing can be compared with."""
         low, high = int(start * self.pane_s // HOUR_S), math.ceil(end * self.pane_s / HOUR_S)
         key = (low, high, before)
         known = self._before.get(key)
         if known is None:
             if len(self._before) >= MOST_KNOWN:
                 self._before.clear()
+            if not self._before:
+                self._latest = low
+            self._latest = max(self._latest, low)
             windows = self._windows(low, high, before)
-            known = self._before[key] = windows, self._varied(low, high, before) if windows is not None else None
+            varied = self._varied(low, high, before) if windows is not None else None
+            known = self._before[key] = {}
+            if windows is not None and varied is not None:
+                known.update((name, _usual(windows, varied, at)) for name, at in self.names.items() if at)
         return known
 
     def _windows(self, low: int, high: int, before: float) -> Windows | None:
@@ -294,10 +298,9 @@ class Traffic:
 
     def _judge(self, live: float, total: float, usual: Usual, alpha: float, warn: float) -> Finding | None:
         """Past every window by the limits' factor, and past what their pooled share allows at any of the shifts."""
-        share = live / total
-        lowest, highest = float(usual.shares.min()), float(usual.shares.max())
-        if usual.dispersion > IRREGULAR:
-            lowest, highest = min(lowest, usual.extremes[0]), max(highest, usual.extremes[1])
+        share, lowest, highest = live / total, usual.lowest, usual.highest
+        if not share * warn < lowest and not (share >= warn * highest and usual.settled):
+            return None
         some = usual.rows > 0
         hits, rows = usual.hits[some] / usual.dispersion, usual.rows[some] / usual.dispersion
         k, n = live / usual.dispersion, total / usual.dispersion
@@ -305,12 +308,10 @@ class Traffic:
             limit = float(lower_limit(hits, rows, LIMIT_ALPHA).min())
             log_p = float(binomial_log_tail(k, n, limit, "lower")) if limit > 0 else 0.0
             compared, times = lowest, lowest * total / (live + 0.5)
-        elif share >= warn * highest and usual.settled:
+        else:
             limit = float(upper_limit(hits, rows, LIMIT_ALPHA).max())
             log_p = float(binomial_log_tail(k, n, limit, "upper"))
             compared, times = highest, share / highest
-        else:
-            return None
         if log_p > math.log(alpha):
             return None
         return found(
