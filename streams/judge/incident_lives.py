@@ -340,23 +340,25 @@ class IncidentLives:
             ):
                 self._resolve(incident, when, clean, "recovered")
 
-    def gone_by(self, pane: int) -> int | None:
-        """The first pane, at most `pane`, at whose begin an incident is over for want of rows; None where none is until then."""
+    def gone_by(self, pane: int, closed: int) -> int | None:
+        """The first pane, at most `pane`, at whose begin an incident is over for want of rows; None where none is until then. Panes before
+        `closed` have been judged."""
         if pane < self._gone_not_before:
             return None
         if self.rules.gone_after is None:
             return None
         # A cell without a row: the first will come at `pane` or later.
         never = pane * self.pane_s + self.rules.gone_after
-        ends = [never if (at := self.recovery.gone_at(incident)) is None else at for incident in self.incidents]
+        gone = [self.recovery.gone_at(incident, closed) for incident in self.incidents]
+        ends = [never if at is None else at for at in gone]
         self._gone_not_before = math.ceil(min(ends) / self.pane_s) if ends else math.inf
         return int(self._gone_not_before) if ends and self._gone_not_before <= pane else None
 
-    def end_gone(self, end: int) -> None:
+    def end_gone(self, end: int, closed: int) -> None:
         """Ends incidents of versions and segments that nobody serves any more: no clean row will ever come to say that they are over."""
         when = end * self.pane_s
         for incident in list(self.incidents):
-            at = self.recovery.gone_at(incident)
+            at = self.recovery.gone_at(incident, closed)
             if at is not None and at <= when:
                 self._resolve(incident, when, end, "no_more_traffic")
 

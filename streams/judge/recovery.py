@@ -35,10 +35,11 @@ class Recovery:
         self.rules = evaluator.rules
         self.quiet = Evaluator(evaluator.reference, scaled(evaluator.rules, QUIET_RULES), evaluator.latency_slo_ms)
 
-    def gone_at(self, incident: Incident) -> float | None:
-        """When the incident's version or segment will have had no row for `gone_after`, epoch seconds; None where it never had any."""
+    def gone_at(self, incident: Incident, closed: int) -> float | None:
+        """When the incident's version or segment will have had no row for `gone_after`, epoch seconds; None where it never had any.
+        Panes before `closed` have been judged."""
         spans = self.cells.get(incident.where)
-        last = spans.last_row() if spans is not None else None
+        last = spans.last_row(closed) if spans is not None else None
         if last is None or self.rules.gone_after is None:
             return None
         return max(last * self.pane_s, incident.opened_at) + self.rules.gone_after

@@ -71,7 +71,7 @@ class Spans:
         return False
 
     def close(self, level: int, block: int) -> bool:
-        """Closes a block whose last pane has ended; False if nothing was in it."""
+        """Closes a block whose last pane has ended; False if nothing was in it. Older ones stay until `drop_old`."""
         if level == 0:
             parts = self.open.pop(block, None)
             if parts is None:
@@ -88,13 +88,16 @@ class Spans:
             made = half if one is None or other is None else _joined(one, other)
         self._keep(level, block, made)
         self.dirty.add((level, block))
+        return True
+
+    def drop_old(self, level: int, block: int) -> None:
+        """Drops what no span needs any more that ends with `block` or later."""
         last = block - KEPT - (block & 1)
         # Blocks are kept in order of time: the oldest come first.
         while (old := next(iter(self.blocks[level]))) <= last:
             self._drop(level, old)
             self.dirty.discard((level, old))
             self.gone.add((level, old))
-        return True
 
     def _keep(self, level: int, number: int, block: Block) -> None:
         self.blocks[level][number] = block
@@ -183,12 +186,12 @@ class Spans:
                     return self.dense(self.members(level, count, last)), (last - count + 1) << level
         return None
 
-    def last_row(self) -> int | None:
-        """The end of the last block that holds a row, of the finest level that still has one; None where none has. Outcomes alone are no
-        traffic."""
+    def last_row(self, closed: int) -> int | None:
+        """The end of the last block that holds a row, of the finest level that still has one; None where none has. Blocks end at pane
+        `closed` or before. Outcomes alone are no traffic."""
         for level, kept in enumerate(self.blocks):
             for number in reversed(kept):
-                if kept[number].rows > 0:
+                if kept[number].rows > 0 and (number + 1) << level <= closed:
                     return (number + 1) << level
         return None
 

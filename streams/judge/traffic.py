@@ -98,10 +98,6 @@ def _usual(windows: Windows, varied: Varied, at: int) -> Usual:
     return Usual(lowest, highest, (hits[at] * usable).sum(axis=0), (rows * usable).sum(axis=0), settled, dispersion)
 
 
-def _weekend(hour: int) -> bool:
-    return (hour // DAY + WEEKDAY_OF_HOUR_0) % 7 >= 5
-
-
 def _weekends(hours: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     return np.asarray((hours // DAY + WEEKDAY_OF_HOUR_0) % 7 >= 5)
 
@@ -244,24 +240,24 @@ class Traffic:
     def _windows(self, low: int, high: int, before: float) -> Windows | None:
         """None where no window before can be compared with."""
         assert self.began is not None
-        rows = np.zeros((LAGS, len(SHIFTS)))
-        hits = np.zeros((len(self.table), LAGS, len(SHIFTS)))
-        kinds = np.zeros((LAGS, len(SHIFTS)), dtype=np.bool_)
-        known = False
-        for lag in range(1, LAGS + 1):
-            a, b = low - lag * DAY, high - lag * DAY
-            # The first hour was not seen whole; windows must end before the span, and before the fault that is looked at again.
-            if a - 1 <= self.began or a - 1 < self.first or b + 1 > low or (b + 1) * HOUR_S > before:
-                continue
-            for place, shift in enumerate(SHIFTS):
-                window = self.table[:, a + shift - self.first : b + shift - self.first].sum(axis=1)
-                rows[lag - 1, place], hits[:, lag - 1, place] = window[0], window
-            kinds[lag - 1] = all(
-                _weekend(hour - lag * DAY) == _weekend(hour) for hour in (*range(low, high, DAY), high - 1)
-            )
-            known = True
-        usable = (rows >= LEAST_BEFORE) & kinds
-        return Windows(rows, hits, usable) if known and usable.any() else None
+        lags = DAY * np.arange(1, LAGS + 1)
+        begin, end = low - lags, high - lags
+        # The first hour was not seen whole; windows must end before the span, and before the fault that is looked at again.
+        known = (begin - 1 > self.began) & (begin - 1 >= self.first) & (end + 1 <= low) & ((end + 1) * HOUR_S <= before)
+        if not known.any():
+            return None
+        hours = np.array([*range(low, high, DAY), high - 1])
+        alike = (_weekends(hours[:, None] - lags) == _weekends(hours)[:, None]).all(axis=0)
+        sums, shifts = self._sums(), np.array(SHIFTS)[:, None]
+        counted = np.zeros((len(self.table), len(SHIFTS), LAGS))
+        counted[:, :, known] = sums[:, end[known] + shifts - self.first] - sums[:, begin[known] + shifts - self.first]
+        hits = counted.transpose(0, 2, 1)
+        usable = (hits[0] >= LEAST_BEFORE) & (known & alike)[:, None]
+        return Windows(hits[0], hits, usable) if usable.any() else None
+
+    def _sums(self) -> npt.NDArray[np.float64]:
+        """Rows of each segment before each hour of the table, [segments, hours + 1]."""
+        return np.concatenate([np.zeros((len(self.table), 1)), np.cumsum(self.table, axis=1)], axis=1)
 
     def _varied(self, low: int, high: int, before: float) -> Varied | None:
         """Of windows as long as the span; None where there are too few of them.
@@ -270,7 +266,7 @@ class Traffic:
         independent rows would give, for the number of days at which it is greatest: what drifts differs most from what is long past.
         """
         last = min(low, int(before // HOUR_S) if math.isfinite(before) else low)
-        sums = np.concatenate([np.zeros((len(self.table), 1)), np.cumsum(self.table, axis=1)], axis=1)
+        sums = self._sums()
         pairs = [self._pairs(sums, high - low, last, days) for days in range(-(-(high - low) // DAY), LAGS + 1)]
         told = [pair for pair in pairs if pair.shape[-1] >= LEAST_PAIRS]
         if not told:

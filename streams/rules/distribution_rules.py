@@ -27,6 +27,7 @@ class DistributionRules:
         self.reference, self.rules, self.subjects = reference, rules, subjects
         self.psi_limits = [rules.score_psi if section == "score" else rules.psi for section in subjects.sections]
         self.psi_warn = np.array([limits.warn for limits in self.psi_limits])
+        self.named = np.array(subjects.names)
         self.layers: list[Layer] = ["model" if section == "score" else "data" for section in subjects.sections]
         self.scaler = RefittedScaler(reference, subjects, rules.minimum_rows)
         self.tests = len(subjects.all) + len(subjects.numeric)
@@ -48,25 +49,30 @@ class DistributionRules:
         even = np.flatnonzero((totals == totals[:, :1]).all(axis=1))
         live, n = looks.grouped[even], totals[even, 0]
         shift = shifts(live, n, [looks.base(at).pooled for at in even.tolist()], looks.alpha)
-        place, subject = np.nonzero((shift.psi > shift.floor) & (shift.debiased >= self.psi_warn))
+        suspect = (shift.psi > shift.floor) & (shift.debiased >= self.psi_warn)
+        if looks.only is not None:
+            suspect &= self.named == looks.only
+        place, subject = np.nonzero(suspect)
         if not len(place):
             return
         mine, theirs = live[place, subject], looks.groups()[even[place], subject]
         plain, of_js = _plain_psi(mine, theirs), _js(mine, theirs)
         bias = (shift.bins[place, subject] - 1) * shift.noise[place, subject] / 8
         log_p = shift.log_p(place, subject)
-        limits_of_js = self.rules.js_divergence
-        for q in np.flatnonzero(plain >= self.psi_warn[subject]).tolist():
+        past = np.flatnonzero(plain >= self.psi_warn[subject])
+        for q in past[looks.first_of_cell(even[place[past]], subject[past])].tolist():
             i, at = int(place[q]), int(subject[q])
             look, name, layer, rows = int(even[i]), self.subjects.names[at], self.layers[at], int(n[i])
             floor, effect, p = float(shift.floor[i, at]), float(shift.debiased[i, at]), float(log_p[q])
-            value = float(plain[q])
-            yield look, found("psi", name, layer, value, 0.0, rows, self.psi_limits[at], floor, p, effect)
-            # To second order JS is PSI / 8 and obeys the same law: where PSI is no noise, JS is none.
-            js = float(of_js[q])
-            excess = js - float(bias[q])
-            if excess >= limits_of_js.warn:
-                yield look, found("js_divergence", name, layer, js, 0.0, rows, limits_of_js, floor / 8, p, excess)
+            yield look, found("psi", name, layer, float(plain[q]), 0.0, rows, self.psi_limits[at], floor, p, effect)
+        # To second order JS is PSI / 8 and obeys the same law: where PSI is no noise, JS is none.
+        limits = self.rules.js_divergence
+        past = past[of_js[past] - bias[past] >= limits.warn]
+        for q in past[looks.first_of_cell(even[place[past]], subject[past])].tolist():
+            i, at = int(place[q]), int(subject[q])
+            look, name, layer, rows = int(even[i]), self.subjects.names[at], self.layers[at], int(n[i])
+            floor, effect, p = float(shift.floor[i, at]) / 8, float(of_js[q]) - float(bias[q]), float(log_p[q])
+            yield look, found("js_divergence", name, layer, float(of_js[q]), 0.0, rows, limits, floor, p, effect)
 
     def _means(self, looks: Looks) -> Iterator[tuple[int, Finding]]:
         rule, subjects, numeric = self.rules.mean_shift, self.subjects, self.subjects.numeric

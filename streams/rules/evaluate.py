@@ -94,11 +94,14 @@ class Evaluator:
         """Every signal of one span that passes both doors. `alpha` holds for each test."""
         return self.findings_of(vector[None], [baseline], alpha)[0]
 
-    def findings_of(self, vectors: Vector, baselines: Sequence[Baseline], alpha: float) -> list[list[Finding]]:
-        """The same of many spans, [spans, slots], each with its baseline; each as if it were alone."""
+    def findings_of(
+        self, vectors: Vector, baselines: Sequence[Baseline], alpha: float, cells: Sequence[int] | None = None
+    ) -> list[list[Finding]]:
+        """The same of many spans, [spans, slots], each with its baseline; each as if it were alone. With `cells` of equal numbers for spans
+        of one cell a later span may leave out what an earlier one has told of the same signal and subject."""
         told: list[list[Finding]] = [[] for _ in baselines]
         disabled = self.rules.disabled
-        for place, finding in self._told(self._looks(vectors, baselines, alpha), None, None):
+        for place, finding in self._told(self._looks(vectors, baselines, alpha, cells), None, None):
             if finding.signal not in disabled:
                 told[place].append(finding)
         return told
@@ -107,16 +110,24 @@ class Evaluator:
         """The finding of the same signal and subject, where the span has it. Looks no further."""
         if like.signal in self.rules.disabled:
             return None
-        looks = self._looks(vector[None], [baseline], alpha)
+        looks = self._looks(vector[None], [baseline], alpha, only=like.subject)
         told = self._told(looks, like.signal, like.layer == "outcome")
         return next((finding for _, finding in told if finding.key == like.key), None)
 
-    def _looks(self, vectors: Vector, baselines: Sequence[Baseline], alpha: float) -> Looks:
+    def _looks(
+        self,
+        vectors: Vector,
+        baselines: Sequence[Baseline],
+        alpha: float,
+        cells: Sequence[int] | None = None,
+        only: str | None = None,
+    ) -> Looks:
         bases = self._bases
         if any(id(base) not in bases.place for base in baselines):
             bases = Bases(list({id(base): base for base in baselines}.values()))
         at = np.array([bases.place[id(base)] for base in baselines], dtype=np.int64)
-        return Looks(self.layout, self.subjects, vectors, bases, at, alpha)
+        cell = np.array(cells, dtype=np.int64) if cells is not None else None
+        return Looks(self.layout, self.subjects, vectors, bases, at, alpha, cell=cell, only=only)
 
     def _told(self, looks: Looks, signal: str | None, outcomes: bool | None) -> Iterator[tuple[int, Finding]]:
         """Of all signals or of one, of rows, of outcomes or (None) of both; by the place of the look."""

@@ -53,7 +53,8 @@ class Bases:
 
 
 class Looks:
-    """`vectors` [looks, slots]; `at` [looks] says which of the bases belongs to each, `place` which look of the caller's each one is."""
+    """`vectors` [looks, slots]; `at` [looks] says which of the bases belongs to each, `place` which look of the caller's each one is, and
+    `cell` which of them are spans of one cell."""
 
     def __init__(
         self,
@@ -64,10 +65,15 @@ class Looks:
         at: Integers,
         alpha: float,
         place: Integers | None = None,
+        cell: Integers | None = None,
+        only: str | None = None,
     ) -> None:
         self.layout, self.subjects, self.vectors, self.bases, self.at = layout, subjects, vectors, bases, at
         self.alpha, self.log_alpha = alpha, math.log(alpha)
         self.place = np.arange(len(vectors)) if place is None else place
+        self.only = only
+        """The subject that is asked for: rules may leave all others out. None: all of them."""
+        self.cell = np.arange(len(vectors)) if cell is None else cell
         self._counted: dict[str, Floats] = {}
 
     def __len__(self) -> int:
@@ -77,9 +83,15 @@ class Looks:
         """Those that `mask` [looks] names."""
         if mask.all():
             return self
-        return Looks(
-            self.layout, self.subjects, self.vectors[mask], self.bases, self.at[mask], self.alpha, self.place[mask]
-        )
+        vectors, at, place, cell = self.vectors[mask], self.at[mask], self.place[mask], self.cell[mask]
+        return Looks(self.layout, self.subjects, vectors, self.bases, at, self.alpha, place, cell, self.only)
+
+    def first_of_cell(self, look: Integers, subject: Integers) -> Mask:
+        """Of findings [n], ordered by look, those that no earlier look at the same cell has for the same subject."""
+        first = np.zeros(len(look), dtype=np.bool_)
+        key = self.cell[look] * (int(subject.max(initial=0)) + 1) + subject
+        first[np.unique(key, return_index=True)[1]] = True
+        return first
 
     def base(self, look: int) -> Baseline:
         """The baseline of one look."""

@@ -82,7 +82,9 @@ class ShapeRules:
             return
         size = n * m / np.maximum(n + m, 1.0)
         log_p = np.minimum(math.log(2.0) - 2.0 * (size * gap**2), 0.0)
-        for look, row in np.argwhere(far & (log_p <= looks.log_alpha)).tolist():
+        at_look, of_row = np.nonzero(far & (log_p <= looks.log_alpha))
+        first = looks.first_of_cell(at_look, of_row)
+        for look, row in zip(at_look[first].tolist(), of_row[first].tolist(), strict=True):
             at = self.fine[row]
             floor = math.sqrt((math.log(2.0) - looks.log_alpha) / (2.0 * size[look, row]))
             value, p = float(gap[look, row]), float(log_p[look, row])
