@@ -140,10 +140,12 @@ def prepare(
     if reference.task != "regression":
         sums = [layout.part(vector, f"calibration_{name}") for name in ("rows", "scores", "positives")]
         ece = max(float(expected_calibration_error(sums[0], sums[1], sums[2]).debiased), 0.0)
+    known = [name for name, (_, n) in shares.items() if n > 0]
+    hits, of = (np.array([shares[name][part] for name in known]) for part in (0, 1))
+    lows, highs = lower_limit(hits, of, LIMIT_ALPHA), upper_limit(hits, of, LIMIT_ALPHA)
     limits = {
-        name: (k / n, float(lower_limit(k, n, LIMIT_ALPHA)), float(upper_limit(k, n, LIMIT_ALPHA)))
-        for name, (k, n) in shares.items()
-        if n > 0
+        name: (shares[name][0] / shares[name][1], low, high)
+        for name, low, high in zip(known, lows.tolist(), highs.tolist(), strict=True)
     }
     return Baseline(
         vector=vector,

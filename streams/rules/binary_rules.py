@@ -56,7 +56,7 @@ class ConfusionRules:
         rules, layout = self.rules, self.layout
         tn, fp, fn, tp = looks.counted("confusion").T
         right, total = tn + tp, tn + fp + fn + tp
-        for at in accuracy_suspects(looks, right, total, rules):
+        for at in accuracy_suspects(looks, right, total, rules) if looks.wants("accuracy") else ():
             for finding in accuracy_findings(
                 layout, rules, looks.vectors[at], looks.base(at), float(right[at]), float(total[at]), looks.log_alpha
             ):
@@ -67,9 +67,12 @@ class ConfusionRules:
             ("recall", tp, fn + tp, rules.recall, "lower"),
             ("precision", tp, tp + fp, rules.precision, "lower"),
         ):
+            if not looks.wants(signal):
+                continue
             limits = looks.limits(signal)
             yield from shares_of_looks(looks, signal, None, "outcome", k, n, limits, rule, side=side, least=least)
-        yield from self._f1(looks)
+        if looks.wants("f1"):
+            yield from self._f1(looks)
 
     def _f1(self, looks: Looks) -> Iterator[tuple[int, Finding]]:
         """F1 = 2 J / (1 + J) with J = tp / (tp + fp + fn), a share: its tail is the binomial's."""

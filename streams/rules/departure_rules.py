@@ -27,28 +27,33 @@ class DepartureRules:
 
     def findings(self, looks: Looks) -> Iterator[tuple[int, Finding]]:
         """Signals of the spans' joined rows."""
-        labelled, hits, chosen = (
-            looks.counted(name)[:, : self.ordered] for name in ("labelled", "labelled_positives", "labelled_chosen")
-        )
-        share, noise_of = looks.of_base("label_share"), looks.of_base("label_noise")
+        labelled, hits = (looks.counted(name)[:, : self.ordered] for name in ("labelled", "labelled_positives"))
+        share, signal = looks.of_base("label_share"), "realised_minus_estimated"
         n, positives = labelled.sum(axis=1), hits.sum(axis=1)
         known = (n > 0) & ~np.isnan(share[:, 0])
-        noise = _dot(labelled, noise_of)
-        for at in self._suspects(np.abs(positives - _dot(labelled, share)), n, noise, known, looks):
-            gap = positives_departure(float(positives[at]), labelled[at], _map(looks, at))
-            yield from self._departure("label", at, gap, float(n[at]), looks.log_alpha)
-        confusion = looks.counted("confusion")
+        noise = _dot(labelled, looks.of_base("label_noise"))
+        if looks.wants(signal, "label"):
+            for at in self._suspects(np.abs(positives - _dot(labelled, share)), n, noise, known, looks):
+                gap = positives_departure(float(positives[at]), labelled[at], _map(looks, at))
+                yield from self._departure("label", at, gap, float(n[at]), looks.log_alpha)
+        if looks.wants(signal, "accuracy"):
+            yield from self._accuracy(looks, labelled, share, noise, known, n)
+        before = looks.of_base("positives") + looks.of_base("negatives")
+        larger = known & (before >= LARGER_REFERENCE * n)
+        enough = np.flatnonzero(larger & (np.minimum(positives, n - positives) >= self.rules.minimum_per_class))
+        if len(enough) and looks.wants(signal, "auc"):
+            yield from self._ranking(looks, enough, hits[enough], labelled[enough], share[enough], n[enough])
+
+    def _accuracy(
+        self, looks: Looks, labelled: Floats, share: Floats, noise: Floats, known: Mask, n: Floats
+    ) -> Iterator[tuple[int, Finding]]:
+        chosen, confusion = looks.counted("labelled_chosen")[:, : self.ordered], looks.counted("confusion")
         right = confusion[:, 3] + confusion[:, 0]
         promised = _dot(chosen, share) + _dot(labelled - chosen, 1.0 - share)
         same = known & (confusion.sum(axis=1) == n)
         for at in self._suspects(np.abs(right - promised), n, noise, same, looks):
             gap = accuracy_departure(float(right[at]), chosen[at], labelled[at] - chosen[at], _map(looks, at))
             yield from self._departure("accuracy", at, gap, float(n[at]), looks.log_alpha)
-        before = looks.of_base("positives") + looks.of_base("negatives")
-        larger = known & (before >= LARGER_REFERENCE * n)
-        enough = np.flatnonzero(larger & (np.minimum(positives, n - positives) >= self.rules.minimum_per_class))
-        if len(enough):
-            yield from self._ranking(looks, enough, hits[enough], labelled[enough], share[enough], n[enough])
 
     def _suspects(self, miss: Floats, n: Floats, noise: Floats, known: Mask, looks: Looks) -> list[int]:
         far = known & (miss >= self.rule.warn * n)

@@ -50,23 +50,24 @@ class DistributionRules:
         live, n = looks.grouped[even], totals[even, 0]
         shift = shifts(live, n, [looks.base(at).pooled for at in even.tolist()], looks.alpha)
         suspect = (shift.psi > shift.floor) & (shift.debiased >= self.psi_warn)
-        if looks.only is not None:
-            suspect &= self.named == looks.only
+        if looks.only is not None and looks.only[1] is not None:
+            suspect &= self.named == looks.only[1]
         place, subject = np.nonzero(suspect)
         if not len(place):
             return
         mine, theirs = live[place, subject], looks.groups()[even[place], subject]
-        plain, of_js = _plain_psi(mine, theirs), _js(mine, theirs)
-        bias = (shift.bins[place, subject] - 1) * shift.noise[place, subject] / 8
-        log_p = shift.log_p(place, subject)
+        plain, log_p = _plain_psi(mine, theirs), shift.log_p(place, subject)
         past = np.flatnonzero(plain >= self.psi_warn[subject])
         for q in past[looks.first_of_cell(even[place[past]], subject[past])].tolist():
             i, at = int(place[q]), int(subject[q])
             look, name, layer, rows = int(even[i]), self.subjects.names[at], self.layers[at], int(n[i])
             floor, effect, p = float(shift.floor[i, at]), float(shift.debiased[i, at]), float(log_p[q])
             yield look, found("psi", name, layer, float(plain[q]), 0.0, rows, self.psi_limits[at], floor, p, effect)
+        if not looks.wants("js_divergence"):
+            return
         # To second order JS is PSI / 8 and obeys the same law: where PSI is no noise, JS is none.
-        limits = self.rules.js_divergence
+        limits, of_js = self.rules.js_divergence, _js(mine, theirs)
+        bias = (shift.bins[place, subject] - 1) * shift.noise[place, subject] / 8
         past = past[of_js[past] - bias[past] >= limits.warn]
         for q in past[looks.first_of_cell(even[place[past]], subject[past])].tolist():
             i, at = int(place[q]), int(subject[q])

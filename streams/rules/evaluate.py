@@ -110,7 +110,7 @@ class Evaluator:
         """The finding of the same signal and subject, where the span has it. Looks no further."""
         if like.signal in self.rules.disabled:
             return None
-        looks = self._looks(vector[None], [baseline], alpha, only=like.subject)
+        looks = self._looks(vector[None], [baseline], alpha, only=like.key)
         told = self._told(looks, like.signal, like.layer == "outcome")
         return next((finding for _, finding in told if finding.key == like.key), None)
 
@@ -120,7 +120,7 @@ class Evaluator:
         baselines: Sequence[Baseline],
         alpha: float,
         cells: Sequence[int] | None = None,
-        only: str | None = None,
+        only: tuple[str, str | None] | None = None,
     ) -> Looks:
         bases = self._bases
         if any(id(base) not in bases.place for base in baselines):

@@ -66,18 +66,22 @@ class Looks:
         alpha: float,
         place: Integers | None = None,
         cell: Integers | None = None,
-        only: str | None = None,
+        only: tuple[str, str | None] | None = None,
     ) -> None:
         self.layout, self.subjects, self.vectors, self.bases, self.at = layout, subjects, vectors, bases, at
         self.alpha, self.log_alpha = alpha, math.log(alpha)
         self.place = np.arange(len(vectors)) if place is None else place
         self.only = only
-        """The subject that is asked for: rules may leave all others out. None: all of them."""
+        """The signal and subject that are asked for: rules may leave all others out. None: all of them."""
         self.cell = np.arange(len(vectors)) if cell is None else cell
         self._counted: dict[str, Floats] = {}
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def wants(self, signal: str, subject: str | None = None) -> bool:
+        """Whether this signal (of this subject, where it has some) is asked for."""
+        return self.only is None or (self.only[0] == signal and (subject is None or self.only[1] == subject))
 
     def where(self, mask: Mask) -> Looks:
         """Those that `mask` [looks] names."""

@@ -37,7 +37,7 @@ class LossRules:
 
     def findings(self, looks: Looks) -> Iterator[tuple[int, Finding]]:
         """Signals of the spans' joined rows."""
-        for at in self._miscalibrated(looks):
+        for at in self._miscalibrated(looks) if looks.wants("ece") else ():
             for finding in self._calibration(looks.vectors[at], looks.base(at), looks.alpha):
                 yield at, finding
         if self.layout.task == "multiclass":
@@ -45,6 +45,8 @@ class LossRules:
         else:
             n = looks.counted("positives").sum(axis=1) + looks.counted("negatives").sum(axis=1)
         for signal, section, largest, rule in self.losses:
+            if not looks.wants(signal):
+                continue
             usual, margin, variance = np.array(
                 [_usual(base, signal, self.rules.minimum_rows) for base in looks.bases.members]
             )[looks.at].T

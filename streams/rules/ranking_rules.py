@@ -31,7 +31,9 @@ class RankingRules:
         if not len(at):
             return
         pos, neg = looks.counted("positives")[at], looks.counted("negatives")[at]
-        for find in (self._auc, self._average_precision):
+        for signal, find in (("auc", self._auc), ("average_precision", self._average_precision)):
+            if not looks.wants(signal):
+                continue
             for place, finding in find(looks, at.tolist(), pos, neg, p[at], n[at]):
                 yield int(at[place]), finding
 
