@@ -101,13 +101,17 @@ class Spans:
 
     def _keep(self, level: int, number: int, block: Block) -> None:
         self.blocks[level][number] = block
-        self._rows[level] += max(block.rows, 0.0)
-        self._outcomes[level] += max(block.outcomes, 0.0)
+        if block.rows > 0.0:
+            self._rows[level] += block.rows
+        if block.outcomes > 0.0:
+            self._outcomes[level] += block.outcomes
 
     def _drop(self, level: int, number: int) -> None:
         block = self.blocks[level].pop(number)
-        self._rows[level] -= max(block.rows, 0.0)
-        self._outcomes[level] -= max(block.outcomes, 0.0)
+        if block.rows > 0.0:
+            self._rows[level] -= block.rows
+        if block.outcomes > 0.0:
+            self._outcomes[level] -= block.outcomes
 
     def _sum(self, parts: list[Part]) -> Part:
         """The entries of one pane added up, slots ascending."""

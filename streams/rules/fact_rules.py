@@ -30,6 +30,10 @@ class FactRules:
         kept = [item for item in named if item[1] not in rules.disabled]
         self.named = [(signal, subject) for _, signal, subject in kept]
         self.slots = np.array([layout.offset(section) for section, _, _ in kept], dtype=np.int64)
+        self.ends = np.array(
+            [min(self.slots.tolist(), default=0), max(self.slots.tolist(), default=0) + 1], dtype=np.int32
+        )
+        """All of them lie between these two slots: almost no pane has anything there."""
 
     def findings(self, looks: Looks) -> Iterator[tuple[int, Finding]]:
         """Of whole vectors."""
@@ -44,7 +48,10 @@ class FactRules:
 
     def of_block(self, slots: npt.NDArray[np.int32], values: npt.NDArray[np.float64], rows: float) -> Iterator[Finding]:
         """Of the non-zero slots of a pane, ascending."""
-        if not len(slots) or not len(self.slots):
+        if not len(self.slots):
+            return
+        first, last = slots.searchsorted(self.ends).tolist()
+        if first == last:
             return
         at = np.minimum(slots.searchsorted(self.slots), len(slots) - 1)
         there = slots[at] == self.slots
