@@ -2,8 +2,9 @@
 
 A readmission model in two versions with ten numeric features and two segments. Every label carries the request id of
 one prediction except for a known share: 2 % of the predictions never get a label, and as many labels name a request
-that nobody predicted. Labels are stamped after their prediction. Both are published together in the order of event time, as
-services fill a log that a worker then finds: a backlog. All values come from one seed, so the expected counts are computed here in numpy, apart from the code that the peers run.
+that nobody predicted. Labels are stamped after their prediction. Both are published together in the order of event
+time, as services fill a log that a worker then finds: a backlog. All values come from one seed, so the expected counts
+are computed here in numpy, apart from the code that the peers run.
 """
 
 from __future__ import annotations

@@ -10,17 +10,26 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
+from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from leadline.events import Change, Label, Prediction
+from streams.core.alike import Alike
+from streams.core.records import Records
+from streams.core.shapes import Shape, Shapes
 from streams.core.stage import Record
 
 Event = TypeVar("Event", Prediction, Label, Change)
+Times = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 LATEST_PLAUSIBLE_S = 32_503_680_000.0  # the year 3000: above it a clock counts in a smaller unit than seconds
 UNITS = (
@@ -31,6 +40,7 @@ UNITS = (
 LARGEST_INTEGER = 2**63
 CHUNK = 512  # records that are checked together; one bad one among them has them checked one by one
 COLON = ord(":")
+TICKS_PER_S = 1e6
 PLAIN_MAPS = frozenset({"features", "segments"})
 FLOAT_MAPS = ("score", "values", "resources")
 
@@ -43,17 +53,77 @@ class Fault(NamedTuple):
     detail: str
 
 
-class Decoded(NamedTuple, Generic[Event]):
-    """Events with their records and times (epoch seconds), and the faults, each in order of arrival.
+@dataclass(slots=True)
+class _Run(Generic[Event]):
+    """Events that were decoded together; of a shape they have its attributes."""
 
-    `columns` are the events' fields by name: a batch is worked on by columns.
+    events: list[Any]
+    shape: Shape | None
+
+    def column(self, name: str) -> Sequence[Any]:
+        if self.shape is None:
+            return list(map(attrgetter(name), self.events))
+        attribute = self.shape.fields.get(name)
+        if attribute is None:
+            return [None] * len(self.events)
+        column = list(map(attrgetter(attribute), self.events))
+        names = self.shape.nested.get(name)
+        return column if names is None else Alike(names, column)
+
+
+@dataclass(slots=True)
+class Decoded(Generic[Event]):
+    """What one batch of one topic says: its events as columns, in order of arrival, and the faults.
+
+    `kept` are the events' places among the records, None for all of them; `times` [n] in epoch seconds, whole microseconds.
     """
 
-    events: list[Event]
-    records: list[Record]
-    times: list[float]
+    kind: type[Event]
+    records: Records
+    kept: list[int] | None
+    times: Times
     faults: list[Fault]
-    columns: dict[str, list[Any]]
+    _runs: list[_Run[Event]]
+    _columns: dict[str, Sequence[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def column(self, name: str) -> Sequence[Any]:
+        """One field of every event. Maps with the same names come as `Alike`."""
+        found = self._columns.get(name)
+        if found is None:
+            parts = [run.column(name) for run in self._runs]
+            found = self._columns[name] = parts[0] if len(parts) == 1 else _concatenated(parts)
+        return found
+
+    def event(self, at: int) -> Event:
+        """One event whole."""
+        return self.kind(**{name: self.column(name)[at] for name in self.kind.__struct_fields__})
+
+    @property
+    def offsets(self) -> list[int]:
+        """Where each event's message stands in the log."""
+        every = self.records.offsets
+        return every if self.kept is None else [every[at] for at in self.kept]
+
+    @property
+    def places(self) -> Indices:
+        """Where each event's record stands in the batch."""
+        return np.arange(len(self)) if self.kept is None else np.array(self.kept, dtype=np.int64)
+
+    def record(self, at: int) -> Record:
+        """The record of an event."""
+        return self.records[at if self.kept is None else self.kept[at]]
+
+
+def _concatenated(parts: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    first = parts[0] if parts else []
+    if isinstance(first, Alike) and all(isinstance(part, Alike) and part.names == first.names for part in parts):
+        alike = [part for part in parts if isinstance(part, Alike)]
+        # The structs of two shapes may differ in their order of fields, never those of equal names.
+        return Alike(first.names, list(chain.from_iterable(part.structs for part in alike)))
+    return list(chain.from_iterable(parts))
 
 
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {
@@ -74,64 +144,103 @@ class _TooLarge(ValueError):
     pass
 
 
-def decode(
-    kind: type[Event], records: Sequence[Record], *, max_bytes: int = 1_048_576, max_future_s: float = 300.0
-) -> Decoded[Event]:
-    """Decodes records of one topic. A timestamp further than `max_future_s` past the broker's is a fault."""
-    result: Decoded[Event] = Decoded([], [], [], [], {name: [] for name in kind.__struct_fields__})
-    for begin in range(0, len(records), CHUNK):
-        chunk = records[begin : begin + CHUNK]
-        if not _take_whole(kind, chunk, max_bytes, max_future_s, result):
-            _take_each(kind, chunk, max_bytes, max_future_s, result)
-    return result
+class Decoder(Generic[Event]):
+    """Decodes records of one kind. Remembers nothing but how the last ones were best read."""
+
+    def __init__(self, kind: type[Event], max_bytes: int = 1_048_576) -> None:
+        self._kind: type[Event] = kind
+        self._max_bytes = max_bytes
+        self._shapes = Shapes(kind)
+
+    def decode(self, records: Sequence[Record], max_future_s: float = 300.0) -> Decoded[Event]:
+        """A timestamp further than `max_future_s` past the broker's is a fault."""
+        columns = Records.of(records)
+        runs: list[_Run[Event]] = []
+        times: list[Times] = []
+        kept: list[list[int] | range] = []
+        faults: list[Fault] = []
+        for begin in range(0, len(columns), CHUNK):
+            chunk = columns[begin : begin + CHUNK]
+            taken = self._whole(chunk, max_future_s)
+            if taken is not None:
+                run, stamps = taken
+                kept.append(range(begin, begin + len(chunk)))
+            else:
+                run, stamps, places = _each(self._kind, chunk, self._max_bytes, max_future_s, faults)
+                kept.append([begin + place for place in places])
+            times.append(np.asarray(stamps, dtype=np.float64))
+            if runs and runs[-1].shape is run.shape:
+                runs[-1].events.extend(run.events)
+            else:
+                runs.append(run)
+        all_kept = not faults
+        return Decoded(
+            self._kind,
+            columns,
+            None if all_kept else list(chain.from_iterable(kept)),
+            np.rint(np.concatenate([np.empty(0), *times]) * TICKS_PER_S) / TICKS_PER_S,
+            faults,
+            runs or [_Run([], None)],
+        )
+
+    def _whole(self, records: Records, max_future_s: float) -> tuple[_Run[Event], Sequence[float]] | None:
+        """Takes a chunk in which nothing is odd; None where a record must be looked at on its own.
+
+        No record can have fewer colons than it has keys, so where the sums over the chunk are equal each record's are.
+        """
+        raws: list[Any] = records.values
+        try:
+            text = b"".join(raws)
+            if len(text) > self._max_bytes and max(map(len, raws)) > self._max_bytes:
+                return None
+            shaped = self._shapes.decode(raws)
+            events = shaped[1] if shaped is not None else list(map(_decoders[self._kind].decode, raws))
+        except (msgspec.DecodeError, TypeError, ValueError, RecursionError):
+            return None
+        run: _Run[Event] = _Run(events, shaped[0] if shaped is not None else None)
+        colons = int(np.count_nonzero(np.frombuffer(text, np.uint8) == COLON))
+        escaped = b"\\" in text  # written as escapes (\u003a) a value's colons are not in the text
+        spare = colons - _keys_of(run, self._kind)
+        if spare and run.shape is not None and not escaped:
+            spare -= _colons_in_text(run)
+        times = run.column("timestamp")
+        if (run.shape is None or not run.shape.stamped) and set(map(type, times)) != {float}:
+            if escaped:
+                return None
+            if run.shape is None:
+                spare -= _colons_of(times)
+            times = [parse_rfc3339(when) if type(when) is str else when for when in times]
+            if None in times:
+                return None
+        if spare:
+            return None
+        told = records.timestamps
+        if not (min(times) >= 0.0 and max(times) <= min(told) + max_future_s):
+            stamps = np.array(times, dtype=np.float64)
+            if not ((stamps >= 0.0) & (stamps <= np.array(told) + max_future_s)).all():
+                return None
+        return run, times
 
 
-def _take_whole(
-    kind: type[Event], records: Sequence[Record], max_bytes: int, max_future_s: float, result: Decoded[Event]
-) -> bool:
-    """Takes a chunk in which nothing is odd; False, and nothing taken, where a record must be looked at on its own.
-
-    No record can have fewer colons than it has keys, so where the sums over the chunk are equal each record's are.
-    """
-    try:
-        raws: list[bytes] = [record.value for record in records]  # type: ignore[misc]
-        text = b"".join(raws)
-        if len(text) > max_bytes and max(map(len, raws)) > max_bytes:
-            return False
-        events = list(map(_decoders[kind].decode, raws))
-    except (msgspec.DecodeError, TypeError, ValueError, RecursionError):
-        return False
+def _keys_of(run: _Run[Any], kind: type[msgspec.Struct]) -> int:
+    """The keys of a run's events, those of their maps included; -1 where each literal must be looked at."""
+    events, shape = run.events, run.shape
+    if shape is not None:
+        keys = shape.keys * len(events)
+        for attribute in shape.maps:
+            keys += sum(map(_map_keys, map(attrgetter(attribute), events)))
+        if any(_reaches_integers(map(attrgetter(attribute), events)) for attribute in shape.unknown):
+            return -1
+        return keys
     fields = kind.__struct_fields__
-    columns = dict(zip(fields, zip(*map(msgspec.structs.astuple, events), strict=True), strict=True))
-    spare = int(np.count_nonzero(np.frombuffer(text, np.uint8) == COLON)) - len(fields) * len(events)
+    keys = len(fields) * len(events)
     for name in fields[-len(kind.__struct_defaults__) :]:
-        empty = columns[name].count(None)
-        spare += empty
+        column = run.column(name)
+        empty = column.count(None)
+        keys -= empty
         if empty < len(events) and name in PLAIN_MAPS:
-            spare -= sum(map(len, filter(None, columns[name])))
-    if spare:
-        spare -= sum(map(_other_keys, events))
-    times: Sequence[Any] = columns["timestamp"]
-    if set(map(type, times)) != {float}:
-        if b"\\" in text:  # written as escapes a timestamp's colons are not in the text
-            return False
-        spare -= sum(when.count(":") for when in times if type(when) is str)
-        times = [parse_rfc3339(when) if type(when) is str else when for when in times]
-        if None in times:
-            return False
-    if spare:
-        return False
-    told = [record.timestamp for record in records]
-    if not (min(times) >= 0.0 and max(times) <= min(told) + max_future_s):
-        stamps = np.array(times, dtype=np.float64)
-        if not ((stamps >= 0.0) & (stamps <= np.array(told) + max_future_s)).all():
-            return False
-    result.events.extend(events)
-    result.records.extend(records)
-    result.times.extend(times)
-    for name, column in columns.items():
-        result.columns[name].extend(column)
-    return True
+            keys += sum(map(len, filter(None, column)))
+    return keys + sum(map(_other_keys, events))
 
 
 def _other_keys(event: Prediction | Label | Change) -> int:
@@ -145,15 +254,47 @@ def _other_keys(event: Prediction | Label | Change) -> int:
     return sum(map(len, maps))
 
 
-def _take_each(
-    kind: type[Event], records: Sequence[Record], max_bytes: int, max_future_s: float, result: Decoded[Event]
-) -> None:
-    """Takes records one by one and says what is wrong with each that is not taken."""
+def _map_keys(values: Mapping[str, Any]) -> int:
+    """The keys of a map; none where a number is so large that its literal must be seen."""
+    return 0 if _reaches_integers(values.values()) else len(values)
+
+
+def _reaches_integers(values: Iterable[Any]) -> bool:
+    """Whether one of them is a number of 2**63 or more, on either side of zero."""
+    return any(type(value) is float and not -LARGEST_INTEGER < value < LARGEST_INTEGER for value in values)
+
+
+def _colons_in_text(run: _Run[Any]) -> int:
+    """Colons in the names and values of events of one shape, in which nothing is written as escapes."""
+    shape = run.shape
+    assert shape is not None
+    found = shape.colons_in_names * len(run.events)
+    for attribute in shape.texts:
+        found += _colons_of(map(attrgetter(attribute), run.events))
+    for name in shape.nested:
+        rows = run.column(name)
+        assert isinstance(rows, Alike)
+        found += _colons_of(chain.from_iterable(rows.rows()))
+    for attribute in shape.maps:
+        for values in map(attrgetter(attribute), run.events):
+            found += _colons_of(chain(values, values.values()))
+    return found
+
+
+def _colons_of(values: Iterable[Any]) -> int:
+    return "".join([value for value in values if type(value) is str]).count(":")
+
+
+def _each(
+    kind: type[Event], records: Records, max_bytes: int, max_future_s: float, faults: list[Fault]
+) -> tuple[_Run[Event], list[float], list[int]]:
+    """Takes records one by one and says what is wrong with each that is not taken: events, their times and places."""
     read = _decoders[kind].decode
     fields = kind.__struct_fields__
-    events, kept, times, faults, columns = result
-    before = len(events)
-    for record in records:
+    events: list[Event] = []
+    kept: list[int] = []
+    times: list[float] = []
+    for place, record in enumerate(records):
         raw = record.value
         if raw is None:
             faults.append(Fault(record, "tombstone", "a message without a value"))
@@ -200,10 +341,9 @@ def _take_each(
             faults.append(_clock_fault(record, when))
             continue
         events.append(event)
-        kept.append(record)
+        kept.append(place)
         times.append(when)
-    for name in fields:
-        columns[name] += [getattr(event, name) for event in events[before:]]
+    return _Run(events, None), times, kept
 
 
 def parse_rfc3339(text: str) -> float | None:

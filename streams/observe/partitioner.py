@@ -107,7 +107,7 @@ class KeyCheck:
         """Look at some of a batch's keys, evenly spread."""
         if partitions < 2 or not records:
             return
-        sample = records if len(records) <= SAMPLE else records[:: -(-len(records) // SAMPLE)]
+        sample = list(records if len(records) <= SAMPLE else records[:: -(-len(records) // SAMPLE)])
         wrong = np.array([record.key is None for record in sample])
         belongs = partitions_of([record.key or b"" for record in sample], partitions)
         wrong |= belongs != self.partition
