@@ -14,7 +14,7 @@ from leadline.config import Config
 from leadline.events import Digest
 from streams.backtest.log_files import merge, read_log
 from streams.baselines.reference_book import ReferenceBook
-from streams.core.decode import Fault
+from streams.core.decoded import Fault
 from streams.core.stage import Arrived, Record
 from streams.judge.judge import Judge
 from streams.observe.observe import Observer, Order

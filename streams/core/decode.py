@@ -10,26 +10,25 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import chain
+from itertools import chain, repeat
 from operator import attrgetter
-from typing import Any, Generic, NamedTuple, TypeVar
+from struct import error as StructError
+from struct import pack
+from typing import Any, Generic
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from leadline.events import Change, Label, Prediction
-from streams.core.alike import Alike
+from leadline.events import Prediction
+from streams.core.decoded import DECODERS, Column, Decoded, Event, Fault, Floats, Part
 from streams.core.records import Records
+from streams.core.request_keys import request_keys
 from streams.core.shapes import Shape, Shapes
 from streams.core.stage import Record
-
-Event = TypeVar("Event", Prediction, Label, Change)
-Times = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
+from streams.core.table import Table
+from streams.core.whose import Indices, Whose
 
 LATEST_PLAUSIBLE_S = 32_503_680_000.0  # the year 3000: above it a clock counts in a smaller unit than seconds
 UNITS = (
@@ -38,97 +37,15 @@ UNITS = (
     (LATEST_PLAUSIBLE_S, "timestamp_in_milliseconds"),
 )
 LARGEST_INTEGER = 2**63
-CHUNK = 512  # records that are checked together; one bad one among them has them checked one by one
+CHUNK = 512  # records that are checked together, and turned into columns while they are in the cache
+MOST_WHO = 200_000
 COLON = ord(":")
 TICKS_PER_S = 1e6
 PLAIN_MAPS = frozenset({"features", "segments"})
 FLOAT_MAPS = ("score", "values", "resources")
-
-
-class Fault(NamedTuple):
-    """Why one record was not taken. `reason` is bounded (a metric's label); `detail` is for people."""
-
-    record: Record
-    reason: str
-    detail: str
-
-
-@dataclass(slots=True)
-class _Run(Generic[Event]):
-    """Events that were decoded together; of a shape they have its attributes."""
-
-    events: list[Any]
-    shape: Shape | None
-
-    def column(self, name: str) -> Sequence[Any]:
-        if self.shape is None:
-            return list(map(attrgetter(name), self.events))
-        attribute = self.shape.fields.get(name)
-        if attribute is None:
-            return [None] * len(self.events)
-        column = list(map(attrgetter(attribute), self.events))
-        names = self.shape.nested.get(name)
-        return column if names is None else Alike(names, column)
-
-
-@dataclass(slots=True)
-class Decoded(Generic[Event]):
-    """What one batch of one topic says: its events as columns, in order of arrival, and the faults.
-
-    `kept` are the events' places among the records, None for all of them; `times` [n] in epoch seconds, whole microseconds.
-    """
-
-    kind: type[Event]
-    records: Records
-    kept: list[int] | None
-    times: Times
-    faults: list[Fault]
-    _runs: list[_Run[Event]]
-    _columns: dict[str, Sequence[Any]] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-    def column(self, name: str) -> Sequence[Any]:
-        """One field of every event. Maps with the same names come as `Alike`."""
-        found = self._columns.get(name)
-        if found is None:
-            parts = [run.column(name) for run in self._runs]
-            found = self._columns[name] = parts[0] if len(parts) == 1 else _concatenated(parts)
-        return found
-
-    def event(self, at: int) -> Event:
-        """One event whole."""
-        return self.kind(**{name: self.column(name)[at] for name in self.kind.__struct_fields__})
-
-    @property
-    def offsets(self) -> list[int]:
-        """Where each event's message stands in the log."""
-        every = self.records.offsets
-        return every if self.kept is None else [every[at] for at in self.kept]
-
-    @property
-    def places(self) -> Indices:
-        """Where each event's record stands in the batch."""
-        return np.arange(len(self)) if self.kept is None else np.array(self.kept, dtype=np.int64)
-
-    def record(self, at: int) -> Record:
-        """The record of an event."""
-        return self.records[at if self.kept is None else self.kept[at]]
-
-
-def _concatenated(parts: Sequence[Sequence[Any]]) -> Sequence[Any]:
-    first = parts[0] if parts else []
-    if isinstance(first, Alike) and all(isinstance(part, Alike) and part.names == first.names for part in parts):
-        alike = [part for part in parts if isinstance(part, Alike)]
-        # The structs of two shapes may differ in their order of fields, never those of equal names.
-        return Alike(first.names, list(chain.from_iterable(part.structs for part in alike)))
-    return list(chain.from_iterable(parts))
-
-
-_decoders: dict[type, msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind) for kind in (Prediction, Label, Change)
-}
+WHO = ("model_id", "model_version", "stage", "segments")
+APART = frozenset({"request_id", "timestamp", *WHO})
+"""Fields of a prediction that are no columns of their own."""
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
 
 
@@ -145,97 +62,164 @@ class _TooLarge(ValueError):
 
 
 class Decoder(Generic[Event]):
-    """Decodes records of one kind. Remembers nothing but how the last ones were best read."""
+    """Decodes records of one kind. Remembers how the last ones were best read, and whose events there are."""
 
     def __init__(self, kind: type[Event], max_bytes: int = 1_048_576) -> None:
         self._kind: type[Event] = kind
         self._max_bytes = max_bytes
         self._shapes = Shapes(kind)
+        self._whose = Whose()
 
     def decode(self, records: Sequence[Record], max_future_s: float = 300.0) -> Decoded[Event]:
         """A timestamp further than `max_future_s` past the broker's is a fault."""
         columns = Records.of(records)
-        runs: list[_Run[Event]] = []
-        times: list[Times] = []
-        kept: list[list[int] | range] = []
+        if len(self._whose) > MOST_WHO:
+            self._whose = Whose()
+        parts: list[Part] = []
         faults: list[Fault] = []
         for begin in range(0, len(columns), CHUNK):
-            chunk = columns[begin : begin + CHUNK]
-            taken = self._whole(chunk, max_future_s)
-            if taken is not None:
-                run, stamps = taken
-                kept.append(range(begin, begin + len(chunk)))
-            else:
-                run, stamps, places = _each(self._kind, chunk, self._max_bytes, max_future_s, faults)
-                kept.append([begin + place for place in places])
-            times.append(np.asarray(stamps, dtype=np.float64))
-            if runs and runs[-1].shape is run.shape:
-                runs[-1].events.extend(run.events)
-            else:
-                runs.append(run)
-        all_kept = not faults
-        return Decoded(
-            self._kind,
-            columns,
-            None if all_kept else list(chain.from_iterable(kept)),
-            np.rint(np.concatenate([np.empty(0), *times]) * TICKS_PER_S) / TICKS_PER_S,
-            faults,
-            runs or [_Run([], None)],
-        )
+            end = min(begin + CHUNK, len(columns))
+            values, told = columns.values[begin:end], columns.timestamps[begin:end]
+            part = self._whole(values, told, begin, max_future_s)
+            if part is None:
+                events, times, places = _each(self._kind, columns[begin:end], self._max_bytes, max_future_s, faults)
+                part = self._of_events(events, [begin + place for place in places], times)
+            parts.append(part)
+        return Decoded.of(self._kind, columns, faults, self._whose, parts)
 
-    def _whole(self, records: Records, max_future_s: float) -> tuple[_Run[Event], Sequence[float]] | None:
+    def _whole(self, raws: list[Any], told: list[float], begin: int, max_future_s: float) -> Part | None:
         """Takes a chunk in which nothing is odd; None where a record must be looked at on its own.
 
         No record can have fewer colons than it has keys, so where the sums over the chunk are equal each record's are.
         """
-        raws: list[Any] = records.values
         try:
             text = b"".join(raws)
             if len(text) > self._max_bytes and max(map(len, raws)) > self._max_bytes:
                 return None
             shaped = self._shapes.decode(raws)
-            events = shaped[1] if shaped is not None else list(map(_decoders[self._kind].decode, raws))
+            shape, events = shaped or (None, list(map(DECODERS[self._kind].decode, raws)))
         except (msgspec.DecodeError, TypeError, ValueError, RecursionError):
             return None
-        run: _Run[Event] = _Run(events, shaped[0] if shaped is not None else None)
-        colons = int(np.count_nonzero(np.frombuffer(text, np.uint8) == COLON))
         escaped = b"\\" in text  # written as escapes (\u003a) a value's colons are not in the text
-        spare = colons - _keys_of(run, self._kind)
-        if spare and run.shape is not None and not escaped:
-            spare -= _colons_in_text(run)
-        times = run.column("timestamp")
-        if (run.shape is None or not run.shape.stamped) and set(map(type, times)) != {float}:
+        spare = int(np.count_nonzero(np.frombuffer(text, np.uint8) == COLON))
+        spare -= _keys_of(events, self._kind) if shape is None else _keys_of_shape(events, shape)
+        if spare and shape is not None and not escaped:
+            spare -= _colons_in_text(events, shape)
+        times: Any = list(map(attrgetter("timestamp" if shape is None else shape.fields["timestamp"]), events))
+        if (shape is None or not shape.stamped) and set(map(type, times)) != {float}:
             if escaped:
                 return None
-            if run.shape is None:
+            if shape is None:
                 spare -= _colons_of(times)
             times = [parse_rfc3339(when) if type(when) is str else when for when in times]
             if None in times:
                 return None
         if spare:
             return None
-        told = records.timestamps
         if not (min(times) >= 0.0 and max(times) <= min(told) + max_future_s):
             stamps = np.array(times, dtype=np.float64)
             if not ((stamps >= 0.0) & (stamps <= np.array(told) + max_future_s)).all():
                 return None
-        return run, times
+        places = range(begin, begin + len(raws))
+        return self._of_events(events, places, times) if shape is None else self._of_shape(events, shape, places, times)
+
+    def _of_events(self, events: Sequence[Any], places: Sequence[int], times: Sequence[float]) -> Part:
+        fields = self._kind.__struct_fields__
+        columns: dict[str, Column] = {}
+        who: Iterable[tuple[object, ...]] = ()
+        keys: list[bytes] = []
+        if events:
+            given = dict(zip(fields, zip(*map(msgspec.structs.astuple, events), strict=True), strict=True))
+            if "request_id" in given:
+                keys = request_keys(given["request_id"])
+            if self._kind is Prediction:
+                who = [
+                    (tuple(parts), model, version, stage, tuple(parts.values()))
+                    if parts
+                    else ((), model, version, stage, ())
+                    for model, version, stage, parts in zip(*(given[name] for name in WHO), strict=True)
+                ]
+            columns = {
+                name: list(column)
+                for name, column in given.items()
+                if name not in APART and any(map(_is_given, column))
+            }
+        return Part(places, _whole_ticks(times), keys, self._whose.numbers(who), columns)
+
+    def _of_shape(self, events: Sequence[Any], shape: Shape, places: Sequence[int], times: Sequence[float]) -> Part:
+        def column(name: str) -> list[Any]:
+            return list(map(attrgetter(shape.fields[name]), events))
+
+        columns: dict[str, Column] = {}
+        for name in shape.fields:
+            if name in APART:
+                continue
+            if name == "features" and name in shape.nested:
+                columns[name] = _table(column(name), shape)
+            elif name == "score" and shape.scored:
+                columns[name] = np.array(column(name), dtype=np.float64)
+            else:
+                columns[name] = column(name)
+        keys = request_keys(column("request_id")) if "request_id" in shape.fields else []
+        who = self._who_of_shape(column, shape) if self._kind is Prediction else np.empty(0, np.int64)
+        return Part(places, _whole_ticks(times), keys, who, columns)
+
+    def _who_of_shape(self, column: Callable[[str], list[Any]], shape: Shape) -> Indices:
+        stages: Iterable[Any] = column("stage") if "stage" in shape.fields else repeat(None)
+        names = shape.nested.get("segments", ())
+        values: Iterable[Any] = map(msgspec.structs.astuple, column("segments")) if names else repeat(())
+        return self._whose.numbers(
+            zip(repeat(names), column("model_id"), column("model_version"), stages, values, strict=False)
+        )
 
 
-def _keys_of(run: _Run[Any], kind: type[msgspec.Struct]) -> int:
-    """The keys of a run's events, those of their maps included; -1 where each literal must be looked at."""
-    events, shape = run.events, run.shape
-    if shape is not None:
-        keys = shape.keys * len(events)
-        for attribute in shape.maps:
-            keys += sum(map(_map_keys, map(attrgetter(attribute), events)))
-        if any(_reaches_integers(map(attrgetter(attribute), events)) for attribute in shape.unknown):
-            return -1
-        return keys
+def _is_given(value: object) -> bool:
+    return value is not None
+
+
+def _whole_ticks(times: Sequence[float]) -> Floats:
+    return np.asarray(np.rint(np.array(times, dtype=np.float64) * TICKS_PER_S) / TICKS_PER_S)
+
+
+def _table(structs: Sequence[Any], shape: Shape) -> Table:
+    """Features of a chunk as columns. Numbers are packed as they are; where a null is among them they take the longer way."""
+    names = shape.nested["features"]
+    numeric = tuple(name for name, number in zip(names, shape.numbers, strict=True) if number)
+    attributes = [f"f{at}" for at, number in enumerate(shape.numbers) if number]
+    if len(numeric) == len(names):
+        flat = list(chain.from_iterable(map(msgspec.structs.astuple, structs)))
+    elif len(attributes) > 1:
+        flat = list(chain.from_iterable(map(attrgetter(*attributes), structs)))
+    else:
+        flat = list(map(attrgetter(attributes[0]), structs)) if attributes else []
+    try:
+        matrix = np.frombuffer(pack(f"{len(flat)}d", *flat), dtype=np.float64)
+    except StructError:
+        matrix = np.array(flat, dtype=np.float64)
+    others = {
+        name: list(map(attrgetter(f"f{at}"), structs))
+        for at, (name, number) in enumerate(zip(names, shape.numbers, strict=True))
+        if not number
+    }
+    return Table(names, numeric, matrix.reshape(len(structs), len(numeric)), others)
+
+
+def _keys_of_shape(events: Sequence[Any], shape: Shape) -> int:
+    """The keys of events of one shape, those of their maps included; -1 where each literal must be looked at."""
+    keys = shape.keys * len(events)
+    for attribute in shape.maps:
+        keys += sum(map(_map_keys, map(attrgetter(attribute), events)))
+    if any(_reaches_integers(map(attrgetter(attribute), events)) for attribute in shape.unknown):
+        return -1
+    return keys
+
+
+def _keys_of(events: Sequence[Any], kind: type[msgspec.Struct]) -> int:
+    """The keys of any events."""
     fields = kind.__struct_fields__
     keys = len(fields) * len(events)
     for name in fields[-len(kind.__struct_defaults__) :]:
-        column = run.column(name)
+        column = list(map(attrgetter(name), events))
         empty = column.count(None)
         keys -= empty
         if empty < len(events) and name in PLAIN_MAPS:
@@ -243,7 +227,7 @@ def _keys_of(run: _Run[Any], kind: type[msgspec.Struct]) -> int:
     return keys + sum(map(_other_keys, events))
 
 
-def _other_keys(event: Prediction | Label | Change) -> int:
+def _other_keys(event: msgspec.Struct) -> int:
     """The keys of an event's maps of numbers; none where a number is so large that its literal must be seen."""
     maps = [value for name in FLOAT_MAPS if type(value := getattr(event, name, None)) is dict]
     if not maps:
@@ -264,19 +248,16 @@ def _reaches_integers(values: Iterable[Any]) -> bool:
     return any(type(value) is float and not -LARGEST_INTEGER < value < LARGEST_INTEGER for value in values)
 
 
-def _colons_in_text(run: _Run[Any]) -> int:
+def _colons_in_text(events: Sequence[Any], shape: Shape) -> int:
     """Colons in the names and values of events of one shape, in which nothing is written as escapes."""
-    shape = run.shape
-    assert shape is not None
-    found = shape.colons_in_names * len(run.events)
+    found = shape.colons_in_names * len(events)
     for attribute in shape.texts:
-        found += _colons_of(map(attrgetter(attribute), run.events))
+        found += _colons_of(map(attrgetter(attribute), events))
     for name in shape.nested:
-        rows = run.column(name)
-        assert isinstance(rows, Alike)
-        found += _colons_of(chain.from_iterable(rows.rows()))
+        structs = map(attrgetter(shape.fields[name]), events)
+        found += _colons_of(chain.from_iterable(map(msgspec.structs.astuple, structs)))
     for attribute in shape.maps:
-        for values in map(attrgetter(attribute), run.events):
+        for values in map(attrgetter(attribute), events):
             found += _colons_of(chain(values, values.values()))
     return found
 
@@ -287,9 +268,9 @@ def _colons_of(values: Iterable[Any]) -> int:
 
 def _each(
     kind: type[Event], records: Records, max_bytes: int, max_future_s: float, faults: list[Fault]
-) -> tuple[_Run[Event], list[float], list[int]]:
+) -> tuple[list[Event], list[float], list[int]]:
     """Takes records one by one and says what is wrong with each that is not taken: events, their times and places."""
-    read = _decoders[kind].decode
+    read = DECODERS[kind].decode
     fields = kind.__struct_fields__
     events: list[Event] = []
     kept: list[int] = []
@@ -343,7 +324,7 @@ def _each(
         events.append(event)
         kept.append(place)
         times.append(when)
-    return _Run(events, None), times, kept
+    return events, times, kept
 
 
 def parse_rfc3339(text: str) -> float | None:

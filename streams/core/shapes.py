@@ -31,6 +31,8 @@ class Shape(NamedTuple):
     decode: Callable[[bytes], Any]
     fields: dict[str, str]
     nested: dict[str, tuple[str, ...]]
+    numbers: tuple[bool, ...]
+    """Which features are numbers, or null."""
     maps: tuple[str, ...]
     texts: tuple[str, ...]
     """Attributes that may hold text, known to us or not."""
@@ -41,6 +43,8 @@ class Shape(NamedTuple):
     colons_in_names: int
     stamped: bool
     """Whether `timestamp` is a number."""
+    scored: bool
+    """Whether `score` is."""
 
 
 class Shapes:
@@ -90,7 +94,7 @@ def _decoded(shape: Shape, values: Sequence[bytes]) -> tuple[Shape, list[Any]] |
 
 
 def _signature(value: bytes) -> tuple[Any, ...] | None:
-    """(name, kind) of each key: None for a scalar, "number", "null", or the names of a nested map."""
+    """(name, kind) of each key: None for a scalar, "number", "null", or the names of a nested map and which of them are numbers."""
     try:
         event = json.loads(value)
     except (ValueError, RecursionError):
@@ -102,7 +106,7 @@ def _signature(value: bytes) -> tuple[Any, ...] | None:
     for name, item in event.items():
         if name in NESTED and type(item) is dict and item:
             size += len(item)
-            found.append((name, tuple(item)))
+            found.append((name, tuple((inner, type(value) in (int, float)) for inner, value in item.items())))
         elif item is None:
             found.append((name, "null"))
         elif type(item) in (int, float) and name in ("timestamp", "score"):
@@ -121,6 +125,7 @@ def _made(key: tuple[tuple[str, Any], ...], types: Mapping[str, Any]) -> Shape:
     columns: list[tuple[str, Any]] = []
     fields: dict[str, str] = {}
     nested: dict[str, tuple[str, ...]] = {}
+    numbers: tuple[bool, ...] = ()
     texts: list[str] = []
     unknown: list[str] = []
     keys = colons = 0
@@ -136,10 +141,13 @@ def _made(key: tuple[tuple[str, Any], ...], types: Mapping[str, Any]) -> Shape:
             continue
         fields[name] = attribute
         if isinstance(what, tuple):
-            nested[name] = what
-            keys += len(what)
-            colons += sum(inner.count(":") for inner in what)
-            kind = _struct([(f"f{at}", NESTED[name]) for at in range(len(what))], what)
+            nested[name] = names = tuple(inner for inner, _ in what)
+            keys += len(names)
+            colons += sum(inner.count(":") for inner in names)
+            inside = [float | None if number and name == "features" else NESTED[name] for _, number in what]
+            kind = _struct([(f"f{at}", each) for at, each in enumerate(inside)], names)
+            if name == "features":
+                numbers = tuple(number for _, number in what)
         elif what == "number":
             kind = float
         elif what == "null":
@@ -153,12 +161,14 @@ def _made(key: tuple[tuple[str, Any], ...], types: Mapping[str, Any]) -> Shape:
         msgspec.json.Decoder(struct).decode,
         fields,
         nested,
+        numbers,
         maps,
         tuple(texts),
         tuple(unknown),
         keys,
         colons,
         ("timestamp", "number") in key,
+        ("score", "number") in key,
     )
 
 

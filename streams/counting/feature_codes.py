@@ -5,15 +5,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from msgspec.structs import astuple
 
 from leadline.events import FeatureValue
-from streams.core.alike import Alike
+from streams.core.table import Table
 from streams.counting.bin_grid import BinGrid, grid_of
 from streams.counting.references import Reference
 
@@ -33,7 +32,7 @@ def feature_codes(reference: Reference, features: Rows) -> tuple[npt.NDArray[np.
     if not known or not n:
         return codes.T, z.T, absent
     names = [feature.name for feature in known]
-    given = _Structs(names, features, absent) if isinstance(features, Alike) else _Maps(names, features, absent)
+    given = _Columns(names, features, absent) if isinstance(features, Table) else _Maps(names, features, absent)
     left: Sequence[int] = range(len(known))
     grid = grid_of(reference)
     if grid is not None and _by_grid(reference, grid, given, codes, z):
@@ -52,14 +51,15 @@ class _Maps:
     def __init__(self, names: Sequence[str], rows: Rows, absent: Mask) -> None:
         self.names, self.rows, self.absent = names, rows, absent
 
-    def flat(self, at: Sequence[int]) -> tuple[list[Any], list[int] | None] | None:
-        """The values of some features, row after row, and their order (None: as asked for); None where a row lacks one."""
+    def numbers(self, at: Sequence[int]) -> Floats | None:
+        """[features, n] of some features, NaN for null; None where a row lacks one, or holds another value."""
         getter = itemgetter(*(self.names[place] for place in at))
         try:
             found = map(getter, self.rows)
-            return (list(chain.from_iterable(found)) if len(at) > 1 else list(found)), None
+            flat = list(chain.from_iterable(found)) if len(at) > 1 else list(found)
         except KeyError:
             return None
+        return _packed(flat, len(self.rows))
 
     def column(self, at: int) -> Sequence[Any]:
         """One feature's values; None where a row lacks it, which is noted."""
@@ -71,64 +71,62 @@ class _Maps:
             return [row.get(name) for row in self.rows]
 
 
-class _Structs:
-    """The same of maps with the same names."""
-
-    def __init__(self, names: Sequence[str], rows: Alike, absent: Mask) -> None:
-        places = {name: at for at, name in enumerate(rows.names)}
-        self.places = [places.get(name) for name in names]
-        self.rows = rows
-        absent[:] = [place is None for place in self.places]
-
-    def flat(self, at: Sequence[int]) -> tuple[list[Any], list[int] | None] | None:
-        wanted = [place for feature in at if (place := self.places[feature]) is not None]
-        if len(wanted) < len(at):
-            return None
-        if len(wanted) == len(self.rows.names):  # one C call a row, and the columns are put in order afterwards
-            return list(chain.from_iterable(map(astuple, self.rows.structs))), wanted
-        found = map(attrgetter(*(f"f{place}" for place in wanted)), self.rows.structs)
-        return (list(chain.from_iterable(found)) if len(wanted) > 1 else list(found)), None
-
-    def column(self, at: int) -> Sequence[Any]:
-        place = self.places[at]
-        if place is None:
-            return [None] * len(self.rows)
-        return list(map(attrgetter(f"f{place}"), self.rows.structs))
-
-
-def _by_grid(
-    reference: Reference, grid: BinGrid, given: _Maps | _Structs, codes: npt.NDArray[np.uint8], z: Floats
-) -> bool:
-    """Codes and z of all numeric features; False where a value among them is neither a number nor null."""
-    found = given.flat(grid.numeric)
-    if found is None:
-        return False
-    flat, order = found
-    missing: Mask | None = None
+def _packed(flat: Sequence[Any], n: int) -> Floats | None:
+    """[features, n] of values row after row; `struct` takes neither text nor null for a number."""
     try:
         numbers = np.frombuffer(struct.pack(f"{len(flat)}d", *flat), dtype=np.float64)
-    except (struct.error, OverflowError):
+    except OverflowError:
+        return None
+    except struct.error:
         if not set(map(type, flat)) <= NUMBERS:
-            return False
+            return None
         try:
             numbers = np.array(flat, dtype=np.float64)
         except OverflowError:
-            return False
-        missing = np.isnan(numbers)
-        if int(missing.sum()) != flat.count(None):
-            return False
-    n = codes.shape[1]
-    columns = slice(None) if order is None or order == list(range(len(order))) else order
-    numbers = np.ascontiguousarray(numbers.reshape(n, -1).T[columns])
-    if missing is not None:
-        missing = missing.reshape(n, -1).T[columns]
-        numbers[missing] = 0.0
-    if not np.isfinite(numbers).all():
+            return None
+        if int(np.count_nonzero(np.isnan(numbers))) != flat.count(None):
+            return None
+        return numbers.reshape(n, -1).T
+    return numbers.reshape(n, -1).T if np.isfinite(numbers).all() else None
+
+
+class _Columns:
+    """The same of maps with the same names."""
+
+    def __init__(self, names: Sequence[str], rows: Table, absent: Mask) -> None:
+        self.names, self.rows = names, rows
+        absent[:] = [name not in rows.names for name in names]
+
+    def numbers(self, at: Sequence[int]) -> Floats | None:
+        wanted = [self.names[place] for place in at]
+        numeric = self.rows.numeric
+        if tuple(wanted) == numeric:
+            return self.rows.matrix.T
+        if not set(wanted) <= set(numeric):
+            return None
+        return self.rows.matrix.T[[numeric.index(name) for name in wanted]]
+
+    def column(self, at: int) -> Sequence[Any]:
+        name = self.names[at]
+        return self.rows.column(name) if name in self.rows.names else [None] * len(self.rows)
+
+
+def _by_grid(
+    reference: Reference, grid: BinGrid, given: _Maps | _Columns, codes: npt.NDArray[np.uint8], z: Floats
+) -> bool:
+    """Codes and z of all numeric features; False where a value among them is neither a finite number nor null."""
+    found = given.numbers(grid.numeric)
+    if found is None:
         return False
+    numbers = np.ascontiguousarray(found)
+    missing = np.isnan(numbers)
+    nulls = bool(missing.any())
+    if nulls:
+        numbers = np.where(missing, 0.0, numbers)
     at = slice(None) if len(grid.numeric) == len(reference.features) else grid.numeric
     assigned = grid.assign(numbers)
     standard = (numbers - reference.centers[at, None]) / reference.scales[at, None]
-    if missing is not None:
+    if nulls:
         assigned = np.where(missing, grid.missing, assigned)
         standard[missing] = 0.0
     codes[at], z[at] = assigned, standard

@@ -12,7 +12,7 @@ from scipy import special
 
 from detectors.binning import category
 from leadline.events import ClassValue, FeatureValue
-from streams.core.alike import Alike
+from streams.core.table import Table
 from streams.counting.feature_codes import feature_codes
 from streams.counting.references import FAR_Z, Reference
 
@@ -46,7 +46,7 @@ class Columns:
 
 def measure(
     reference: Reference,
-    scores: Sequence[float | Mapping[str, float]],
+    scores: Sequence[float | Mapping[str, float]] | Floats,
     predictions: Sequence[ClassValue | None],
     features: Sequence[Mapping[str, FeatureValue]],
     threshold: float,
@@ -57,7 +57,11 @@ def measure(
     if reference.task == "multiclass":
         score, predicted, class_scores = _classes(reference, scores, predictions)
     else:
-        score = np.array([value if type(value) is float else _as_float(value) for value in scores], dtype=np.float64)
+        score = (
+            scores
+            if isinstance(scores, np.ndarray)
+            else np.array([value if type(value) is float else _as_float(value) for value in scores], dtype=np.float64)
+        )
         predicted = _predicted(reference, score, predictions, threshold)
     codes, z, absent = feature_codes(reference, features)
     furthest = np.abs(z.T).max(axis=0, initial=0.0)
@@ -67,7 +71,7 @@ def measure(
         furthest = np.abs(z.T).max(axis=0)
     known = len(reference.features)
     extra = np.zeros(n, dtype=np.bool_)
-    if known and isinstance(features, Alike):
+    if known and isinstance(features, Table):
         extra[:] = n > 0 and len(features.names) > known - int(absent[0].sum())
     elif known:
         extra = np.fromiter(map(len, features), np.int64, n) > known - absent.sum(axis=1)
@@ -123,7 +127,9 @@ def class_index(reference: Reference, value: ClassValue) -> float:
 
 
 def _classes(
-    reference: Reference, scores: Sequence[float | Mapping[str, float]], predictions: Sequence[ClassValue | None]
+    reference: Reference,
+    scores: Sequence[float | Mapping[str, float]] | Floats,
+    predictions: Sequence[ClassValue | None],
 ) -> tuple[Floats, Floats, npt.NDArray[np.float32]]:
     """Top probability, predicted class, and [n, classes] float32 probabilities (0 for a class the map leaves out)."""
     classes = reference.classes

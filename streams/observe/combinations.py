@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import repeat
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from streams.core.alike import Alike
+from streams.core.whose import Whose
 from streams.observe.rows import MOST_COMBINATIONS
 
 POOLED = "other"
@@ -62,7 +61,7 @@ class Combinations:
         """The number of the bins of each combination's rows."""
         self._bins_numbers: dict[str, int] = {}
         self._numbers: dict[tuple[object, ...], int] = {}
-        self._flat: dict[str, dict[tuple[object, ...], int]] = {}
+        self._of_whose: dict[str, tuple[Whose, npt.NDArray[np.int64]]] = {}
         self._cell_numbers: dict[Cell, int] = {}
         self._values: dict[str, set[tuple[str, str]]] = {}
         self._versions: dict[str, set[str]] = {}
@@ -109,25 +108,23 @@ class Combinations:
             self._numbers[key] = number
         return number
 
-    def numbers(
-        self,
-        models: Sequence[str],
-        versions: Sequence[str],
-        stages: Sequence[str | None],
-        segments: Sequence[Mapping[str, str] | None],
-        bins: str,
-    ) -> npt.NDArray[np.int64]:
-        """The numbers of rows whose features were binned alike."""
-        keys = _keys(models, versions, stages, segments)
-        flat = self._flat.setdefault(bins, {})
-        found = list(map(flat.get, keys))
-        if None in found:
-            for at, number in enumerate(found):
-                if number is None:
-                    known = found[at] = self.number(models[at], versions[at], stages[at], segments[at], bins)
-                    if len(flat) < MAX_KEYS:
-                        flat[keys[at]] = known
-        return np.array(found, dtype=np.int64)
+    def numbers(self, whose: Whose, who: npt.NDArray[np.int64], bins: str) -> npt.NDArray[np.int64]:
+        """The numbers of rows whose features were binned alike; `who` are their numbers in `whose`."""
+        known = self._of_whose.get(bins)
+        if known is None or known[0] is not whose:
+            known = self._of_whose[bins] = whose, np.full(64, -1, dtype=np.int64)
+        table = known[1]
+        if len(table) < len(whose):
+            table = np.concatenate([table, np.full(2 * len(whose) - len(table), -1, dtype=np.int64)])
+            self._of_whose[bins] = whose, table
+        found = table[who]
+        if len(found) and found.min() < 0:
+            # In order of arrival, so that a replay gives the same numbers.
+            for one in dict.fromkeys(who[found < 0].tolist()):
+                model_id, version, stage, segments = whose.values[one]
+                table[one] = self.number(model_id, version, stage, segments, bins)
+            found = table[who]
+        return found
 
     def restore(self, rows: Mapping[bytes, bytes]) -> None:
         """Takes back what the store holds."""
@@ -189,18 +186,3 @@ class Combinations:
 def _canonical(combination: Combination) -> tuple[object, ...]:
     model_id, version, stage, segments, bins = combination
     return (bins, model_id, version, stage, *segments)
-
-
-def _keys(
-    models: Sequence[str],
-    versions: Sequence[str],
-    stages: Sequence[str | None],
-    segments: Sequence[Mapping[str, str] | None],
-) -> list[tuple[object, ...]]:
-    """One key a row; rows with the same model, version, stage and segments in the same order have the same."""
-    if isinstance(segments, Alike):
-        return list(zip(repeat(segments.names), models, versions, stages, segments.rows(), strict=False))
-    return [
-        (tuple(parts), model_id, version, stage, tuple(parts.values())) if parts else (model_id, version, stage)
-        for model_id, version, stage, parts in zip(models, versions, stages, segments, strict=True)
-    ]

@@ -48,8 +48,8 @@ from streams.observe.rows import (
 class Arrivals(NamedTuple):
     """Labels in order of arrival, as columns.
 
-    `keys` are those of their requests' rows, `visible` the watermark when each came, `times` its own stamp, `offsets` those of the
-    messages. `record(origins[k])` is the message itself; of a label that had waited, what is left of it.
+    `keys` are those of their requests' rows, `visible` the watermark when each came, `times` its own stamp. `record(origins[k])` is the
+    message itself; of a label that had waited, what is left of it.
     """
 
     keys: Sequence[bytes]
@@ -58,13 +58,12 @@ class Arrivals(NamedTuple):
     values: Sequence[dict[str, float] | None]
     definitions: Sequence[str | None]
     visible: Floats
-    offsets: Sequence[int]
     record: Callable[[int], Record]
     origins: Sequence[int]
 
     def pick(self, positions: Sequence[int]) -> Arrivals:
         """Those at some positions."""
-        keys, times, labels, values, definitions, visible, offsets, record, origins = self
+        keys, times, labels, values, definitions, visible, record, origins = self
         at = np.array(positions, dtype=np.int64)
         return Arrivals(
             [keys[place] for place in positions],
@@ -73,7 +72,6 @@ class Arrivals(NamedTuple):
             [values[place] for place in positions],
             [definitions[place] for place in positions],
             visible[at],
-            [offsets[place] for place in positions],
             record,
             [origins[place] for place in positions],
         )
@@ -214,11 +212,11 @@ class Joiner:
 
     def _take_distinct(self, arrivals: Arrivals, outcomes: Outcomes) -> None:
         found = list(map(self.rows.rows.get, arrivals.keys))
-        rows = [row for row in found if row is not None and kind_of(row) != EARLY]
-        if len(rows) == len(found):
+        met = [at for at, row in enumerate(found) if row is not None and row[0] & EARLY != EARLY]
+        rows: list[bytes] = [found[at] for at in met]  # type: ignore[misc]  # none of them is None
+        if len(met) == len(found):
             self._join(arrivals, rows, outcomes)
             return
-        met = [at for at, row in enumerate(found) if row is not None and kind_of(row) != EARLY]
         new = [at for at, row in enumerate(found) if row is None]
         waiting = [[self._waiting(arrivals, at)] for at in new]
         keys, times = [arrivals.keys[at] for at in new], arrivals.times[new]
@@ -238,7 +236,7 @@ class Joiner:
             arrivals.labels[at],
             arrivals.values[at],
             arrivals.definitions[at],
-            arrivals.offsets[at],
+            arrivals.record(arrivals.origins[at]).offset,
         )
 
     def _join(self, arrivals: Arrivals, rows: Sequence[bytes], outcomes: Outcomes) -> None:
@@ -373,4 +371,3 @@ class Joiner:
         elif not has_flag(row, TOO_EARLY_SEEN):
             outcomes.events.append(Event("too_early", row, visible, 1))
             self.rows.put(arrivals.keys[at], flag_row(row, TOO_EARLY_SEEN), when)
-

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from leadline.events import Digest
 from streams.baselines.reference_book import ReferenceBook
-from streams.core.decode import Fault
+from streams.core.decoded import Fault
 from streams.core.digest_cells import NO_ENTRIES, Entries, Named
 from streams.core.stage import Record
 from streams.counting.references import Reference

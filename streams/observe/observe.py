@@ -16,14 +16,14 @@ import numpy.typing as npt
 from leadline.config import Config
 from leadline.events import Digest, Label, Prediction, Rejected
 from streams.baselines.reference_book import ReferenceBook
-from streams.core.decode import Decoded, Decoder, Fault
+from streams.core.decode import Decoder
+from streams.core.decoded import Decoded, Fault
 from streams.core.records import Records
 from streams.core.stage import Arrived, Effects, Send
 from streams.observe.observation import Batch, Observation
 from streams.observe.observe_outcomes import OutcomeSide
 from streams.observe.observe_predictions import PredictionSide
 from streams.observe.partition_state import COMBINATIONS_TABLE, PartitionState
-from streams.observe.row_keys import row_keys
 
 
 class Order(NamedTuple):
@@ -67,14 +67,14 @@ class Observer:
         limit = config.kafka.max_message_bytes
         self._decode_predictions, self._decode_labels = Decoder(Prediction, limit), Decoder(Label, limit)
         self._shown = False
-        self._decoded: tuple[Arrived, Decoded[Prediction], Decoded[Label], list[bytes], list[bytes]] | None = None
+        self._decoded: tuple[Arrived, Decoded[Prediction], Decoded[Label]] | None = None
 
     # -- the shell's side ------------------------------------------------------------------------------------------------------
 
     def needed(self, arrived: Arrived) -> Mapping[str, Sequence[bytes]]:
         """Rows of the batch's requests that the cache cannot answer."""
-        _, _, predictions, labels = self._decode(arrived)
-        return self.rows.missing(chain(predictions, labels))
+        predictions, labels = self._decode(arrived)
+        return self.rows.missing(chain(predictions.keys, labels.keys))
 
     def fold(self, arrived: Arrived, found: Mapping[str, Mapping[bytes, bytes]], now: float) -> Effects:
         """Takes a batch in; the effects hold its digests, rejected messages, rows and the checkpoint."""
@@ -136,14 +136,13 @@ class Observer:
 
     # -- the core --------------------------------------------------------------------------------------------------------------
 
-    def _decode(self, arrived: Arrived) -> tuple[Decoded[Prediction], Decoded[Label], list[bytes], list[bytes]]:
-        """Events of both topics, and the keys of their rows."""
+    def _decode(self, arrived: Arrived) -> tuple[Decoded[Prediction], Decoded[Label]]:
+        """Events of both topics."""
         if self._decoded is None or self._decoded[0] is not arrived:
             ahead = self.config.join.max_future
             predictions = self._decode_predictions.decode(arrived.get("predictions", ()), ahead)
             labels = self._decode_labels.decode(arrived.get("labels", ()), ahead)
-            keys = row_keys(predictions.column("request_id")), row_keys(labels.column("request_id"))
-            self._decoded = arrived, predictions, labels, *keys
+            self._decoded = arrived, predictions, labels
         return self._decoded[1:]
 
     def observe(
@@ -158,7 +157,7 @@ class Observer:
         `order` is the order of arrival, without it that of the broker's stamps: so that one pass over a hundred predictions and then
         their labels says the same as two hundred passes would.
         """
-        predictions, labels, prediction_keys, label_keys = self._decode(arrived)
+        predictions, labels = self._decode(arrived)
         self._decoded = None
         if found:
             self.rows.take_found(found)
@@ -173,10 +172,10 @@ class Observer:
             visible[sequence] = self.watermark.advance(stamps[sequence])
         else:
             places, visible = np.arange(len(stamps)), self.watermark.advance(stamps)
-        taken = self.predictions.take(predictions, prediction_keys, visible[:n], batch) if n else {}
+        taken = self.predictions.take(predictions, visible[:n], batch) if n else {}
         if len(labels):
-            came_first = self.outcomes.came_first(taken, label_keys, places, visible) if n else []
-            self.outcomes.take(labels, label_keys, visible[n:], came_first, batch)
+            came_first = self.outcomes.came_first(taken, labels.keys, places, visible) if n else []
+            self.outcomes.take(labels, visible[n:], came_first, batch)
         for faults in batch.faults.values():
             for fault in faults:
                 self.rejected[fault.reason] = self.rejected.get(fault.reason, 0) + 1

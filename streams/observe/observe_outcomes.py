@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from leadline.events import ClassValue, Label
 from streams.baselines.reference_files import read_labels
-from streams.core.decode import Decoded, Fault
+from streams.core.decoded import Decoded, Fault
 from streams.counting.references import Reference
 from streams.counting.tally_outcomes import JoinedRows, tally_business, tally_delays, tally_outcomes
 from streams.observe.joining import Arrivals, Block, Event, Joiner, Outcomes
@@ -54,11 +54,11 @@ class OutcomeSide:
     def take(
         self,
         decoded: Decoded[Label],
-        keys: Sequence[bytes],
         visible: npt.NDArray[np.float64],
         came_first: Sequence[int],
         batch: Batch,
     ) -> None:
+        keys = decoded.keys
         arrivals = Arrivals(
             keys,
             decoded.times,
@@ -66,7 +66,6 @@ class OutcomeSide:
             decoded.column("values"),
             decoded.column("definition_version"),
             visible,
-            decoded.offsets,
             decoded.record,
             range(len(keys)),
         )

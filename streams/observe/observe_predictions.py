@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from leadline.events import FeatureValue, Label, LearningRow, Prediction
-from streams.core.alike import Alike
-from streams.core.decode import LARGEST_INTEGER, Decoded, Fault, too_large_integers
+from streams.core.decode import LARGEST_INTEGER, too_large_integers
+from streams.core.decoded import Column, Decoded, Fault
+from streams.core.request_keys import key_hashes
 from streams.core.stage import Record
+from streams.core.table import Table
 from streams.counting.measure import Columns, measure
 from streams.counting.optional_fields import count_schema, tally_optional
 from streams.counting.references import Reference
@@ -24,8 +25,15 @@ from streams.observe.joining import Arrivals
 from streams.observe.observation import Batch
 from streams.observe.observe_outcomes import OutcomeSide
 from streams.observe.partition_state import PartitionState
-from streams.observe.row_keys import key_hashes
-from streams.observe.rows import EARLY, WaitingLabel, kind_of, pack_predictions, unpack_waiting
+from streams.observe.rows import (
+    EARLY,
+    Floats,
+    Indices,
+    WaitingLabel,
+    kind_of,
+    pack_predictions,
+    unpack_waiting,
+)
 from streams.observe.samples import sample_predictions
 
 _NONE: dict[str, Any] = {}
@@ -35,22 +43,40 @@ class _Given(NamedTuple):
     """The rows of one reference among those of a batch; without `positions` all of them."""
 
     decoded: Decoded[Prediction]
-    positions: Sequence[int] | None
+    visible: Floats
+    positions: Indices | None
 
-    def column(self, name: str) -> Sequence[Any]:
+    def column(self, name: str) -> Column:
         found = self.decoded.column(name)
         if self.positions is None:
             return found
-        return found.pick(self.positions) if isinstance(found, Alike) else [found[at] for at in self.positions]
+        if isinstance(found, np.ndarray):
+            return found[self.positions]
+        return found.pick(self.positions) if isinstance(found, Table) else [found[at] for at in self.positions.tolist()]
+
+    def of(self, column: Indices | Floats) -> Any:
+        """An array of all of the batch's events, of these."""
+        return column if self.positions is None else column[self.positions]
+
+    def keys(self) -> list[bytes]:
+        keys = self.decoded.keys
+        return keys if self.positions is None else [keys[at] for at in self.positions.tolist()]
 
     def place(self, at: int) -> int:
-        return at if self.positions is None else self.positions[at]
+        return at if self.positions is None else int(self.positions[at])
 
     def event(self, at: int) -> Prediction:
         return self.decoded.event(self.place(at))
 
     def record(self, at: int) -> Record:
         return self.decoded.record(self.place(at))
+
+    def by_model(self, places: Indices) -> Iterator[tuple[str, list[int]]]:
+        """Places among these rows by model, each model's in order."""
+        whose = self.decoded.whose
+        models = whose.model_of[self.of(self.decoded.who)[places]]
+        for model in dict.fromkeys(models.tolist()):
+            yield whose.models[model], places[models == model].tolist()
 
 
 class PredictionSide:
@@ -60,15 +86,12 @@ class PredictionSide:
         self.state = state
         self.outcomes = outcomes
 
-    def take(
-        self, decoded: Decoded[Prediction], keys: list[bytes], visible: npt.NDArray[np.float64], batch: Batch
-    ) -> dict[bytes, int]:
-        """Takes them in; returns the positions of those that are no duplicates, by the keys of their rows."""
-        known = self.state.rows.rows
-        models = decoded.column("model_id")
+    def take(self, decoded: Decoded[Prediction], visible: Floats, batch: Batch) -> dict[bytes, int]:
+        """Takes them in; returns the positions of those that are no duplicates, by the keys of their requests."""
+        known, keys = self.state.rows.rows, decoded.keys
         taken = dict(zip(keys, range(len(keys)), strict=True))
         duplicates: list[int] = []
-        positions: list[int] | None = None
+        positions: Indices | None = None
         if len(taken) < len(keys) or not known.keys().isdisjoint(keys):
             taken.clear()
             for at, key in enumerate(keys):
@@ -77,109 +100,75 @@ class PredictionSide:
                     duplicates.append(at)
                 else:
                     taken[key] = at
-            positions = list(taken.values())
+            positions = np.fromiter(taken.values(), np.int64, len(taken))
         self.state.count("predictions", len(taken))
-        for reference, threshold, some in self._by_reference(models, decoded.column("score"), positions):
-            self._of_reference(reference, threshold, some, decoded, keys, visible, batch)
+        for reference, threshold, given in self._by_reference(_Given(decoded, visible, positions)):
+            self._of_reference(reference, threshold, given, batch)
         if duplicates:
             self._duplicates(duplicates, decoded, visible, batch)
         return taken
 
-    def _by_reference(
-        self, models: Sequence[str], scores: Sequence[Any], positions: Sequence[int] | None
-    ) -> Iterator[tuple[Reference, float, Sequence[int] | None]]:
-        """Rows that are measured together: a reference, a threshold, and their positions (None: all, and no row is known)."""
-        if positions is None:
-            positions = range(len(models))
-            first = dict(zip(reversed(models), reversed(positions), strict=True))
-            every = True
-        else:
-            first = dict(zip([models[at] for at in reversed(positions)], reversed(positions), strict=True))
-            every = False
-        together: dict[tuple[int, float], int] = {}
-        references: list[Reference] = []
-        group: dict[str, int] = {}
-        self._tell_scores(first, models, scores, positions)
-        for model_id in sorted(first, key=first.__getitem__):
-            reference = self.state.book.get(model_id)
-            threshold = self.state.config.model_for(model_id).threshold
-            group[model_id] = together.setdefault((id(reference), threshold), len(together))
-            if group[model_id] == len(references):
-                references.append(reference)
-        for number, (_, threshold) in enumerate(together):
-            if len(together) > 1:
-                yield references[number], threshold, [at for at in positions if group[models[at]] == number]
-            else:
-                yield references[number], threshold, None if every else positions
+    def _by_reference(self, given: _Given) -> Iterator[tuple[Reference, float, _Given]]:
+        """Rows that are measured together: a reference and a threshold."""
+        whose, who = given.decoded.whose, given.of(given.decoded.who)
+        if not len(who):
+            return
+        models = whose.model_of[who]
+        present = [int(models[0])] if (models == models[0]).all() else list(dict.fromkeys(models.tolist()))
+        self._tell_scores(given, {whose.models[model] for model in present}, len(who))
+        together: dict[tuple[int, float], tuple[Reference, list[int]]] = {}
+        for model in present:
+            reference = self.state.book.get(whose.models[model])
+            threshold = self.state.config.model_for(whose.models[model]).threshold
+            together.setdefault((id(reference), threshold), (reference, []))[1].append(model)
+        for (_, threshold), (reference, members) in together.items():
+            if len(together) == 1:
+                yield reference, threshold, given
+                continue
+            at = np.flatnonzero(np.isin(models, members))
+            yield reference, threshold, given._replace(positions=at if given.positions is None else given.positions[at])
 
-    def _tell_scores(
-        self, known: Iterable[str], models: Sequence[str], scores: Sequence[Any], positions: Sequence[int]
-    ) -> None:
+    def _tell_scores(self, given: _Given, models: Iterable[str], n: int) -> None:
         """The scores of models without a reference say what their task is, before their rows are measured."""
-        unknown = {model_id for model_id in known if self.state.book.is_learning(model_id)}
-        if unknown:
-            for model_id, at in _split(models, [at for at in positions if models[at] in unknown]):
+        unknown = {model_id for model_id in models if self.state.book.is_learning(model_id)}
+        if not unknown:
+            return
+        scores = given.column("score")
+        for model_id, at in given.by_model(np.arange(n)):
+            if model_id in unknown:
                 self.state.book.tell_scores(model_id, [scores[place] for place in at])
 
     def _duplicates(
-        self,
-        positions: Sequence[int],
-        decoded: Decoded[Prediction],
-        visible: npt.NDArray[np.float64],
-        batch: Batch,
+        self, positions: Sequence[int], decoded: Decoded[Prediction], visible: Floats, batch: Batch
     ) -> None:
         self.state.count("duplicate_predictions", len(positions))
-        known = self.state.combinations
         for at in positions:
-            event = decoded.event(at)
-            reference = self.state.book.get(event.model_id)
-            gather = batch.gather(reference)
-            bins = reference.bins_fingerprint
-            number = known.number(event.model_id, event.model_version, event.stage, event.segments, bins)
-            rows = gather.add_rows(
-                np.array([number]), self.state.panes(visible[at : at + 1]), decoded.times[at : at + 1]
-            )
+            reference = self.state.book.get(decoded.whose.values[decoded.who[at]].model_id)
+            gather, one = batch.gather(reference), slice(at, at + 1)
+            number = self.state.combinations.numbers(decoded.whose, decoded.who[one], reference.bins_fingerprint)
+            rows = gather.add_rows(number, self.state.panes(visible[one]), decoded.times[one])
             gather.tally.one("duplicate", rows)
             batch.duplicates.append(decoded.record(at))
 
-    def _of_reference(
-        self,
-        reference: Reference,
-        threshold: float,
-        positions: Sequence[int] | None,
-        decoded: Decoded[Prediction],
-        keys: list[bytes],
-        visible: npt.NDArray[np.float64],
-        batch: Batch,
-    ) -> None:
-        """`positions` None: all of them, and no row of theirs is known."""
-        given = _Given(decoded, positions)
-        features = given.column("features")
-        if not isinstance(features, Alike) and None in features:
+    def _of_reference(self, reference: Reference, threshold: float, given: _Given, batch: Batch) -> None:
+        features: Any = given.column("features")
+        if not isinstance(features, Table) and None in features:
             features = [row or _NONE for row in features]
         columns = measure(reference, given.column("score"), given.column("prediction"), features, threshold)
         faults = self._too_large(reference, columns, features, given)
         if faults:
             batch.faults["predictions"] += faults.values()
             self.state.count("predictions", -len(faults))
-            places = range(len(decoded)) if positions is None else positions
-            positions = [position for at, position in enumerate(places) if at not in faults]
-            if positions:
-                self._of_reference(reference, threshold, positions, decoded, keys, visible, batch)
+            left = np.setdiff1d(np.arange(len(columns.score)), list(faults))
+            if len(left):
+                good = left if given.positions is None else given.positions[left]
+                self._of_reference(reference, threshold, given._replace(positions=good), batch)
             return
         gather = batch.gather(reference)
-        models = given.column("model_id")
-        keys = keys if positions is None else [keys[at] for at in positions]
-        times = decoded.times if positions is None else decoded.times[positions]
-        shown = visible if positions is None else visible[positions]
+        keys, who = given.keys(), given.of(given.decoded.who)
+        times, shown = given.of(given.decoded.times), given.of(given.visible)
         panes = self.state.panes(shown)
-        combinations = self.state.combinations.numbers(
-            models,
-            given.column("model_version"),
-            given.column("stage"),
-            given.column("segments"),
-            reference.bins_fingerprint,
-        )
+        combinations = self.state.combinations.numbers(given.decoded.whose, who, reference.bins_fingerprint)
         rows = gather.add_rows(combinations, panes, times)
         batch.add_cohorts(combinations, times, shown, 0)
         tally_predictions(gather.tally, columns, rows)
@@ -188,35 +177,36 @@ class PredictionSide:
         tally_optional(gather.tally, rows, given.column)
         samplers = partial(self.state.sampler, reference)
         sample_predictions(batch, reference, samplers, key_hashes(keys), columns, times, panes, combinations)
-        prints, runtimes = given.column("pipeline_fingerprint"), given.column("runtime")
-        if prints.count(None) < len(prints) or runtimes.count(None) < len(runtimes):
-            for model_id, at in _split(models, range(len(models))):
-                count_schema(batch.apart(model_id).schema_seen, [given.event(place) for place in at])
-        odd = odd_rows(columns, reference)
-        if len(odd):
-            for model_id, at in _split(models, odd.tolist()):
-                apart = batch.apart(model_id)
-                note_schema(apart.schema_seen, apart.renames, at, given.event, columns, reference)
-        learning = {model_id for model_id in dict.fromkeys(models) if self.state.book.is_learning(model_id)}
-        if learning:
-            for model_id, at in _split(models, [at for at, name in enumerate(models) if name in learning]):
-                self._learn(model_id, batch.apart(model_id), given, times, panes, at)
+        self._note(reference, columns, given, times, panes, batch)
         packed = pack_predictions(
             times, columns.score, columns.predicted, combinations, columns.codes, columns.class_scores
         )
-        if positions is None:
+        if given.positions is None:
             self.state.rows.put_many(keys, packed, times, new=True)
         else:
-            self._keep(given.column("request_id"), keys, packed, times, shown, batch)
+            self._keep(given, keys, packed, times, shown, batch)
+
+    def _note(
+        self, reference: Reference, columns: Columns, given: _Given, times: Floats, panes: Indices, batch: Batch
+    ) -> None:
+        """What is told of rows beside their counts: names of a broken schema, pipelines and runtimes, rows to learn from."""
+        n = len(times)
+        prints, runtimes = given.column("pipeline_fingerprint"), given.column("runtime")
+        if any(prints) or any(runtimes):
+            for model_id, at in given.by_model(np.arange(n)):
+                count_schema(batch.apart(model_id).schema_seen, [given.event(place) for place in at])
+        odd = odd_rows(columns, reference)
+        if len(odd):
+            for model_id, at in given.by_model(odd):
+                apart = batch.apart(model_id)
+                note_schema(apart.schema_seen, apart.renames, at, given.event, columns, reference)
+        if any(self.state.book.is_learning(model_id) for model_id in given.decoded.whose.models):
+            for model_id, at in given.by_model(np.arange(n)):
+                if self.state.book.is_learning(model_id):
+                    self._learn(model_id, batch.apart(model_id), given, times, panes, at)
 
     def _keep(
-        self,
-        ids: Sequence[str],
-        keys: Sequence[bytes],
-        packed: Sequence[bytes],
-        times: npt.NDArray[np.float64],
-        shown: npt.NDArray[np.float64],
-        batch: Batch,
+        self, given: _Given, keys: Sequence[bytes], packed: Sequence[bytes], times: Floats, shown: Floats, batch: Batch
     ) -> None:
         """Keeps the rows. Where a label came first it is judged now, as if it came with its prediction."""
         before = list(map(self.state.rows.rows.get, keys))
@@ -239,27 +229,25 @@ class PredictionSide:
             [label.values for label in labels],
             [label.definition for label in labels],
             shown[list(places)],
-            [label.offset for label in labels],
-            lambda place: _left_of(ids[places[place]], labels[place]),
-            list(range(len(labels))),
+            lambda place: _left_of(given.event(places[place]).request_id, labels[place]),
+            range(len(labels)),
         )
         self.outcomes.take_waiting(arrivals, batch)
 
     def _too_large(
-        self,
-        reference: Reference,
-        columns: Columns,
-        features: Sequence[Mapping[str, FeatureValue]],
-        given: _Given,
+        self, reference: Reference, columns: Columns, features: Sequence[Mapping[str, FeatureValue]], given: _Given
     ) -> dict[int, Fault]:
         """Positions of events with an integer beyond 64 bits. A float of that size is a value like any other."""
         suspects = np.isfinite(columns.score) & (np.abs(columns.score) >= LARGEST_INTEGER)
         suspects |= columns.furthest >= 1e5
         # What the reference knows nothing of is in no column.
         loose = np.flatnonzero(columns.extra) if reference.features else np.arange(len(features))
-        if len(loose):
-            rows = features.rows() if isinstance(features, Alike) else [row.values() for row in features]
-            suspects[[at for at in loose.tolist() if _reaches(rows[at], LARGEST_INTEGER)]] = True
+        if len(loose) and isinstance(features, Table):
+            suspects[loose] |= (np.abs(features.matrix[loose]) >= LARGEST_INTEGER).any(axis=1)
+            for column in features.others.values():
+                suspects[[at for at in loose.tolist() if _reaches([column[at]], LARGEST_INTEGER)]] = True
+        elif len(loose):
+            suspects[[at for at in loose.tolist() if _reaches(features[at].values(), LARGEST_INTEGER)]] = True
         if reference.task == "multiclass" and not reference.classes:
             scores = given.column("score")
             suspects |= [isinstance(score, Mapping) and _reaches(score.values(), LARGEST_INTEGER) for score in scores]
@@ -270,13 +258,7 @@ class PredictionSide:
         return {position: fault for position, fault in zip(at, checked, strict=True) if fault is not None}
 
     def _learn(
-        self,
-        model_id: str,
-        apart: Apart,
-        given: _Given,
-        times: npt.NDArray[np.float64],
-        panes: npt.NDArray[np.int64],
-        at: Sequence[int],
+        self, model_id: str, apart: Apart, given: _Given, times: Floats, panes: Indices, at: Sequence[int]
     ) -> None:
         """Sends whole rows of a model without a reference, as many as its baseline needs."""
         learned = self.state.learned_rows.get(model_id, 0)
@@ -310,11 +292,3 @@ def _left_of(request_id: str, label: WaitingLabel) -> Record:
 def _reaches(values: Iterable[FeatureValue], limit: int) -> bool:
     """Whether one of them is a number as large as `limit`, on either side of zero."""
     return any(type(value) is float and not -limit < value < limit for value in values)
-
-
-def _split(models: Sequence[str], positions: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
-    """Positions by model, each model's in order."""
-    by_model: dict[str, list[int]] = {}
-    for at in positions:
-        by_model.setdefault(models[at], []).append(at)
-    yield from by_model.items()

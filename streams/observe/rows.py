@@ -68,9 +68,7 @@ class Heads(NamedTuple):
     def at(self, places: Indices) -> Heads:
         """Those of some rows."""
         kind, flags, combination, time, score, predicted = self
-        return Heads(
-            kind[places], flags[places], combination[places], time[places], score[places], predicted[places]
-        )
+        return Heads(kind[places], flags[places], combination[places], time[places], score[places], predicted[places])
 
 
 def ticks(times: Floats) -> Indices:

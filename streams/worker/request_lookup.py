@@ -11,11 +11,11 @@ import msgspec
 from leadline.config import Config
 from leadline.partition import partition_of
 from streams.baselines.reference_files import read_reference
+from streams.core.request_keys import request_key
 from streams.counting.references import BadReference, Reference, load_reference
 from streams.observe.combinations import Combination
 from streams.observe.partition_state import COMBINATIONS_TABLE, Checkpoint
 from streams.observe.request_rows import RequestRows
-from streams.observe.row_keys import row_key
 from streams.observe.rows import (
     EARLY,
     JOINED,
@@ -53,7 +53,7 @@ def look_up(store: Store, config: Config, request_id: str) -> dict[str, Any] | N
             continue
         state = msgspec.msgpack.decode(packed, type=Checkpoint)
         for bucket in sorted(state.buckets, reverse=True):
-            row = store.row(f"{owner}:t:{RequestRows.table(bucket)}", row_key(request_id))
+            row = store.row(f"{owner}:t:{RequestRows.table(bucket)}", request_key(request_id))
             if row is not None:
                 found = {
                     "request_id": request_id,

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leadline.events import Change, Label, Prediction
-from streams.core.decode import Decoded, Decoder, parse_rfc3339
+from streams.core.decode import Decoder, parse_rfc3339
+from streams.core.decoded import Decoded
+from streams.core.request_keys import request_keys
 from streams.core.stage import Record
 
 NOW = 1_735_689_600.0
@@ -277,8 +279,9 @@ def test_events_records_times_and_faults_keep_their_order_and_go_together() -> N
         record(None, 8),
     ]
     result = decode(Prediction, records)
-    assert [result.event(at).request_id for at in range(2)] == result.column("request_id") == ["a", "b"]
-    assert taken(result) == result.offsets == [5, 7]
+    assert [result.event(at).request_id for at in range(2)] == ["a", "b"]
+    assert result.keys == request_keys(["a", "b"])
+    assert taken(result) == [result.offset(at) for at in range(2)] == [5, 7]
     assert result.times.tolist() == [NOW - 1, NOW - 2]
     assert [(fault.record.offset, fault.reason) for fault in result.faults] == [(6, "malformed_json"), (8, "tombstone")]
 
@@ -322,7 +325,6 @@ def test_no_bytes_raise_and_every_record_ends_in_one_place(values: list[bytes | 
     result = decode(kind, records)
     ends = taken(result) + [fault.record.offset for fault in result.faults]
     assert sorted(ends) == list(range(len(values)))
-    assert len(result.column("timestamp")) == len(result.times)
     assert all(math.isfinite(when) and 0 <= when <= NOW + 300 for when in result.times)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leadline.events import Digest, Label, Rejected
-from streams.observe.row_keys import row_key
+from streams.core.request_keys import request_key
 from streams.observe.rows import time_of
 from tests.streams.history import (
     DELAYS,
@@ -193,7 +193,7 @@ def test_an_integer_beyond_64_bits_is_rejected_also_where_no_reference_knows_the
     run.batch({"predictions": records})
     assert run.rejected == {"integer_too_large": 1}
     assert run.observer.counts == {"predictions": 1}
-    assert set(run.observer.rows.rows) == {row_key("r1")}
+    assert set(run.observer.rows.rows) == {request_key("r1")}
     for digest in run.digests:
         msgspec.json.decode(msgspec.json.encode(digest), type=Digest)
 
@@ -211,7 +211,7 @@ def test_an_expired_row_is_dropped_and_its_label_waits_for_nobody() -> None:
     run = ran([prediction(1, T0, 2), *(prediction(n, far, 2) for n in (2, 3)), label(1, T0 + 1, True)], largest=1)
     assert run.observer.counts.get("joined", 0) == 0
     assert run.observer.counts["label_first"] == 1
-    assert row_key("r1") not in run.observer.rows.rows
+    assert request_key("r1") not in run.observer.rows.rows
 
 
 RETENTION_AND_MORE = 30_000.0

@@ -10,9 +10,9 @@ from scipy.spatial import distance
 
 from leadline.config import Config, Model
 from streams.baselines.reference_files import build_reference
+from streams.core.request_keys import request_key
 from streams.counting.references import Reference
 from streams.judge.incidents import EvidenceRow
-from streams.observe.row_keys import row_key
 from streams.observe.rows import HEADER_BYTES
 from streams.worker.request_lookup import far_features
 from tests.streams.rich import FEATURES, START, Played, configuration, events_of, known, reference_columns, rows_of
@@ -221,7 +221,7 @@ def test_a_stored_row_tells_which_of_its_features_were_out_of_distribution(refer
     z = (frame[list(FEATURES)] - base[list(FEATURES)].mean()) / base[list(FEATURES)].std(ddof=0)
     rows = played.backtest.observer.rows.rows
     told = [
-        far_features(played.judge.reference, rows[row_key(f"r{START:.0f}-{at}")][HEADER_BYTES : HEADER_BYTES + len(FEATURES)])
+        far_features(played.judge.reference, rows[request_key(f"r{START:.0f}-{at}")][HEADER_BYTES : HEADER_BYTES + len(FEATURES)])
         for at in range(len(frame))
     ]
     assert told == [[name for name in FEATURES if abs(row[name]) > 3] for row in z.to_dict("records")]

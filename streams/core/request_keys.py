@@ -1,4 +1,4 @@
-"""The key of a request's row: fourteen bytes of a hash of its id, whatever the id's length.
+"""The key under which a request's row is kept: fourteen bytes of a hash of its id, whatever the id's length.
 
 XXH3 of 128 bits, cut to 112: among a hundred million requests two agree with a chance of one in 10^18. No id is read back from a key;
 whoever asks for a request has its id.
@@ -6,7 +6,7 @@ whoever asks for a request has its id.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,12 @@ from xxhash import xxh3_128_digest
 KEY_BYTES = 14
 
 
-def row_key(request_id: str) -> bytes:
+def request_key(request_id: str) -> bytes:
     """The key of one request."""
     return xxh3_128_digest(request_id.encode())[:KEY_BYTES]
 
 
-def row_keys(request_ids: Sequence[str]) -> list[bytes]:
+def request_keys(request_ids: Iterable[str]) -> list[bytes]:
     """The keys of many."""
     return [digest[:KEY_BYTES] for digest in map(xxh3_128_digest, map(str.encode, request_ids))]
 
