@@ -90,7 +90,10 @@ def write_reference(folder: Path, seed: int) -> tuple[Path, Path]:
         )
     inner = np.quantile(x, np.arange(1, 10) / 10, axis=0)
     edges = folder / "edges.json"
-    edges.write_text(json.dumps({"edges": {name: inner[:, i].tolist() for i, name in enumerate(FEATURES)}}))
+    told = {name: inner[:, i].tolist() for i, name in enumerate(FEATURES)}
+    edges.write_text(
+        json.dumps({"edges": told, "centers": x.mean(axis=0).tolist(), "scales": x.std(axis=0).tolist()})
+    )
     return rows, edges
 
 
@@ -179,7 +182,7 @@ def _expected(
     joined = int(matched.sum())
     return {
         "predictions": len(x), "labels": len(x), "joined": joined,
-        "bins": bins, "positives": positives, "negatives": negatives,
+        "bins": bins, "positives": positives, "negatives": negatives, "windowed": [[len(x)], joined],
     }  # fmt: skip
 
 

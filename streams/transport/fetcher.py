@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from operator import methodcaller
 from time import monotonic
 from typing import Any
 
@@ -55,9 +54,6 @@ DEFAULTS: dict[str, Any] = {
     "log_level": 4,
 }
 
-_ERROR, _TOPIC, _PARTITION, _OFFSET, _KEY, _VALUE, _TIMESTAMP = (
-    methodcaller(name) for name in ("error", "topic", "partition", "offset", "key", "value", "timestamp")
-)
 
 
 class FetchFailed(Exception):
@@ -162,21 +158,22 @@ def sort_out(
     `lined`: topics whose messages carry a line (`streams.store.lines`).
     """
     lost: set[Place] = set()
-    if any(map(_ERROR, messages)):
+    if any(map(Message.error, messages)):
         for message in messages:
             if (error := message.error()) is not None:
                 _heed(error, (message.topic(), message.partition()), lost)
         messages = [message for message in messages if message.error() is None]
     if not messages:
         return {}, lost
-    # Columns in C calls: a loop over messages would cost as much as all else that is done to fetch them.
-    topics = list(map(_TOPIC, messages))
-    partitions = np.fromiter(map(_PARTITION, messages), np.int64, len(messages))
+    # Columns in C calls, of methods that are not looked up again for each message: a loop would cost four times as much.
+    topics = list(map(Message.topic, messages))
+    partitions = np.fromiter(map(Message.partition, messages), np.int64, len(messages))
     numbers = {topic: number for number, topic in enumerate(dict.fromkeys(topics))}
     lane_of = partitions * len(numbers) + np.fromiter(map(numbers.__getitem__, topics), np.int64, len(messages))
     starts = np.flatnonzero(np.diff(lane_of, prepend=lane_of[0] - 1)).tolist()
-    offsets, keys, values = (list(map(column, messages)) for column in (_OFFSET, _KEY, _VALUE))
-    timestamps = [stamp[1] / 1e3 for stamp in map(_TIMESTAMP, messages)]
+    offsets: list[Any] = list(map(Message.offset, messages))
+    keys, values = list(map(Message.key, messages)), list(map(Message.value, messages))
+    timestamps = [stamp[1] / 1e3 for stamp in map(Message.timestamp, messages)]
     lanes: dict[Place, Records] = {}
     for begin, end in zip(starts, [*starts[1:], len(messages)], strict=True):
         place = _place((topics[begin], int(partitions[begin])))
