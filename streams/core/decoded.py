@@ -104,7 +104,9 @@ class Decoded(Generic[Event]):
             return Table.joined(tables)
         found: list[Any] = []
         for part, column in zip(self._parts, given, strict=True):
-            found += [None] * len(part.times) if column is None else column
+            if isinstance(column, np.ndarray):
+                column = column.tolist()
+            found.extend([None] * len(part.times) if column is None else column)
         return found
 
     def event(self, at: int) -> Event:

@@ -21,8 +21,14 @@ LONGEST_PAUSE = 64  # chunks for which nothing is tried again
 LARGEST_SHAPE = 2_000  # keys
 NESTED: dict[str, Any] = {"features": FeatureValue, "segments": str}
 """Maps that become structs, and the type of their values."""
-MAPS = ("score", "values", "resources", "runtime", "context")
-"""Maps that stay maps: their keys are counted, event by event."""
+MAPS: dict[str, Any] = {
+    "score": dict[str, float],
+    "values": dict[str, float],
+    "resources": dict[str, float],
+    "runtime": dict[str, str],
+    "context": dict[str, FeatureValue],
+}
+"""Maps that stay maps, and their type: their keys are counted, event by event."""
 
 
 class Shape(NamedTuple):
@@ -150,6 +156,8 @@ def _made(key: tuple[tuple[str, Any], ...], types: Mapping[str, Any]) -> Shape:
                 numbers = tuple(number for _, number in what)
         elif what == "number":
             kind = float
+        elif what == "map":
+            kind = MAPS[name]
         elif what == "null":
             kind = None
         elif name not in MAPS:
