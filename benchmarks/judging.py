@@ -31,6 +31,7 @@ if __name__ == "__main__":
 from benchmarks.loads import BEGIN_S, PREDICTIONS_PER_S, load, reference
 from leadline.config import Config
 from streams.baselines.reference_book import ReferenceBook
+from streams.core.records import Records
 from streams.core.stage import Record
 from streams.counting.references import Reference
 from streams.judge.judge import Judge
@@ -64,7 +65,7 @@ def digests(config: Config, name: str, scale: float) -> list[Record]:
         # As a log that is followed as it grows: a batch holds what came within some seconds or some hundred rows.
         step = 2_000 if gap_s < 1 else 60
         for at in range(0, len(records), step):
-            effects = observer.fold(source, records[at : at + step], {}, BEGIN_S)
+            effects = observer.fold({source: Records.of(records[at : at + step])}, {}, BEGIN_S)
             sent += [send.value for send in effects.sends if send.topic == config.kafka.topics.digests]
     return [Record(at, None, value, BEGIN_S) for at, value in enumerate(sent)]
 
@@ -118,7 +119,7 @@ def play(config: Config, name: str, records: list[Record]) -> Judge:
     _, _, models, drifted = LOADS[name]
     judge = Judge(0, config, ReferenceBook(config, references(models, drifted)))
     for at in range(0, len(records), READ):
-        judge.fold("digests", records[at : at + READ], {}, BEGIN_S + at)
+        judge.fold({"digests": Records.of(records[at : at + READ])}, {}, BEGIN_S + at)
     if judge.unreadable or judge.skipped:
         raise RuntimeError(f"{judge.unreadable} digests were unreadable, {judge.skipped} skipped")
     return judge

@@ -30,8 +30,10 @@ if __name__ == "__main__":
 
 from benchmarks.loads import BATCH, BEGIN_S, PREDICTIONS_PER_S, Batch, load, reference
 from leadline.config import Config
+from leadline.events import Label, Prediction
 from streams.baselines.reference_book import ReferenceBook
-from streams.core import decode as decoding
+from streams.core.decode import Decoder
+from streams.core.records import Records
 from streams.observe.observe import Observer
 
 LOADS: dict[str, Callable[[float], tuple[list[Batch], int]]] = {
@@ -60,18 +62,17 @@ class Run:
         gc.collect()
         gc.set_threshold(100_000, 20, 50)  # as `streams.worker.worker` does
         gc.freeze()  # the log stands for the broker: a worker's collector does not walk over it
-        kinds = {"predictions": decoding.Prediction, "labels": decoding.Label}
-        for source, records in self.batches:
+        decoders: dict[str, Decoder[Any]] = {"predictions": Decoder(Prediction), "labels": Decoder(Label)}
+        for source, listed in self.batches:
+            records = Records.of(listed)  # as the transport hands them over
             began = clock()
-            kind: Any = kinds[source]
-            decoding.decode(
-                kind, records, max_bytes=config.kafka.max_message_bytes, max_future_s=config.join.max_future
-            )
+            decoders[source].decode(records, config.join.max_future)
             self.took["decode"] += clock() - began
+            arrived = {source: records}
             began = clock()
-            if self.observer.needed(source, records):
+            if self.observer.needed(arrived):
                 raise RuntimeError("nothing of this load is asked of the store")
-            effects = self.observer.fold(source, records, {}, BEGIN_S)
+            effects = self.observer.fold(arrived, {}, BEGIN_S)
             self.took[source] += clock() - began
             self.events[source] += len(records)
             self.sent += sum(len(send.value) for send in effects.sends)

@@ -34,11 +34,14 @@ ADWIN_MODES = {"all": (1,), "tenth": (10,), "both": (1, 10)}
 class Bench:
     """One run of the whole benchmark: topics of its own, sides, repeats."""
 
-    def __init__(self, bootstrap: str, redis: str, partitions: int, seed: int, folder: Path, console: Console) -> None:
+    def __init__(
+        self, bootstrap: str, redis: str, partitions: int, seed: int, job: str, folder: Path, console: Console
+    ) -> None:
         self.bootstrap = bootstrap
         self.redis = redis
         self.partitions = partitions
         self.seed = seed
+        self.job = job
         self.folder = folder
         self.console = console
         self.run_id = f"leadline-bench-{uuid4().hex[:8]}"
@@ -73,6 +76,7 @@ class Bench:
                 partitions=self.partitions,
                 events=events,
                 one_in=one_in,
+                job=self.job,
                 variant=side.variant,
                 run_id=f"{self.run_id}-{uuid4().hex[:6]}",
                 reference=str(self.edges),
@@ -116,6 +120,9 @@ def main(
     events: Annotated[int, typer.Option(help="Events in all, half predictions, half labels.")] = 800_000,
     partitions: int = 4,
     repeats: Annotated[int, typer.Option(help="Rounds; every round runs every side once.")] = 3,
+    job: Annotated[
+        str, typer.Option(help="What the peers do: same (the statistics that Leadline keeps) or core (a part).")
+    ] = "same",
     adwin: Annotated[str, typer.Option(help="all, tenth or both: the values that ADWIN gets.")] = "both",
     sides: Annotated[str, typer.Option(help="Names, comma-separated; default all.")] = "",
     peer_venvs: Annotated[Path | None, typer.Option(help="Where the peers' virtual environments are kept.")] = None,
@@ -127,8 +134,10 @@ def main(
     chosen = _choose(sides)
     if adwin not in ADWIN_MODES:
         raise typer.BadParameter(f"--adwin is one of {', '.join(ADWIN_MODES)}")
+    if job not in report.JOBS:
+        raise typer.BadParameter(f"--job is one of {', '.join(report.JOBS)}")
     with tempfile.TemporaryDirectory(prefix="leadline-bench-") as folder:
-        bench = Bench(bootstrap, redis, partitions, seed, Path(folder), console)
+        bench = Bench(bootstrap, redis, partitions, seed, job, Path(folder), console)
         pythons = _interpreters(chosen, peer_venvs or venvs.default_folder(), bench)
         chosen = [side for side in chosen if side.name in pythons]
         sizes = {side.name: min(events, side.events or events) // 2 * 2 for side in chosen}
@@ -147,10 +156,10 @@ def main(
             load.delete_topics(bootstrap, bench.run_id)
         order = [side.name for side in SIDES]
         found = sorted(measure.figures(bench.runs), key=lambda f: (order.index(f.side.name), f.one_in))
-        report.show(console, found, bench.missing)
+        report.show(console, found, bench.missing, job)
         if json_file:
             settings: dict[str, object] = {"events": events, "partitions": partitions, "repeats": repeats, "seed": seed}
-            settings |= {"load_average": os.getloadavg()}
+            settings |= {"job": job, "load_average": os.getloadavg()}
             report.write(json_file, report.document(found, bench.missing, settings))
 
 

@@ -25,7 +25,6 @@ from benchmarks.peers.work import (
     MemoryJoin,
     Prediction,
     Reference,
-    Scored,
     Tally,
     decode_label,
     decode_prediction,
@@ -43,7 +42,7 @@ class Run:
 
     def tally(self) -> Tally:
         """A new tally whose counts end up in the report."""
-        made = Tally(self.reference, self.spec.one_in)
+        made = Tally(self.reference, self.spec.one_in, self.spec.job)
         self.tallies.append(made)
         return made
 
@@ -59,7 +58,7 @@ class Run:
 
     def report(self) -> None:
         """Merge the tallies and print the result."""
-        total = Tally(self.reference, self.spec.one_in)
+        total = Tally(self.reference, self.spec.one_in, self.spec.job)
         for part in self.tallies:
             total.merge(part)
         self.watch.report(total.counts())
@@ -116,7 +115,7 @@ class ModelLogic(StatefulBatchLogic[Any, None, None]):
                 tally.predicted(value)
             else:
                 prediction, label = value
-                scored = Scored(prediction.model_id, prediction.model_version, prediction.score)
+                scored = tally.scored(prediction)
                 tally.outcome(scored, label.label)
         return (), StatefulBatchLogic.RETAIN
 

@@ -2,8 +2,9 @@
 
 A readmission model in two versions with ten numeric features and two segments. Every label carries the request id of
 one prediction except for a known share: 2 % of the predictions never get a label, and as many labels name a request
-that nobody predicted. Labels are stamped after their prediction. Both are published together in the order of event time, as
-services fill a log that a worker then finds: a backlog. All values come from one seed, so the expected counts are computed here in numpy, apart from the code that the peers run.
+that nobody predicted. Labels are stamped after their prediction. Both are published together in the order of event
+time, as services fill a log that a worker then finds: a backlog. All values come from one seed, so the expected counts
+are computed here in numpy, apart from the code that the peers run.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ def write_reference(folder: Path, seed: int) -> tuple[Path, Path]:
         )
     inner = np.quantile(x, np.arange(1, 10) / 10, axis=0)
     edges = folder / "edges.json"
-    edges.write_text(json.dumps({"edges": {name: inner[:, i].tolist() for i, name in enumerate(FEATURES)}}))
+    told = {name: inner[:, i].tolist() for i, name in enumerate(FEATURES)}
+    edges.write_text(json.dumps({"edges": told, "centers": x.mean(axis=0).tolist(), "scales": x.std(axis=0).tolist()}))
     return rows, edges
 
 
@@ -178,7 +180,7 @@ def _expected(
     joined = int(matched.sum())
     return {
         "predictions": len(x), "labels": len(x), "joined": joined,
-        "bins": bins, "positives": positives, "negatives": negatives,
+        "bins": bins, "positives": positives, "negatives": negatives, "windowed": [[len(x)], joined],
     }  # fmt: skip
 
 

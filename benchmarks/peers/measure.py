@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.peers.sides import Side
 
-CHECKED = ("predictions", "labels", "joined", "bins", "positives", "negatives")
+CHECKED = ("predictions", "labels", "joined", "bins", "positives", "negatives", "windowed")
 
 
 class WrongCount(AssertionError):

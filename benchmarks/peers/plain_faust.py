@@ -28,7 +28,7 @@ class TableJoin:
         """Count a prediction and join it with a label that came before it."""
         event = decode_prediction(raw)
         self.tally.predicted(event)
-        scored = Scored(event.model_id, event.model_version, event.score)
+        scored = self.tally.scored(event)
         label = self.table.get(event.request_id)
         if label is None:
             self.table[event.request_id] = list(scored)
@@ -75,7 +75,7 @@ def build(spec: Spec) -> faust.App:
         stream_wait_empty=False,
     )
     source = app.topic(spec.predictions, spec.labels, value_serializer="raw", value_type=bytes, key_type=bytes)
-    tally = Tally(Reference.read(Path(spec.reference)), spec.one_in)
+    tally = Tally(Reference.read(Path(spec.reference)), spec.one_in, spec.job)
     watch = Stopwatch(spec.events)
     if spec.variant == "table":
         table = app.Table(f"{spec.run_id}-pending", default=None, partitions=spec.partitions)

@@ -19,7 +19,7 @@ PROGRESS_EVERY = 8192  # events; a power of two, so that the check is one "and"
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a peer is to do. ``events`` counts both topics; ``one_in`` is the ADWIN sample (1 = all values).
+    """What a peer is to do. ``events`` counts both topics; ``one_in`` is the ADWIN sample (1 = all values); ``job`` is "same" or "core".
 
     ``reference`` is the path of the edges file, ``scratch`` an empty folder for state stores, ``run_id`` the prefix
     of every topic and group that the peer may create.
@@ -31,6 +31,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
     events: int
     one_in: int
+    job: str
     variant: str
     run_id: str
     reference: str

@@ -67,7 +67,7 @@ def in_state(spec: Spec, app: Application, tally: Tally, watch: Stopwatch) -> No
         other = state.get("other")
         if isinstance(value, Prediction):
             tally.predicted(value)
-            scored = Scored(value.model_id, value.model_version, value.score)
+            scored = tally.scored(value)
             if other is None:
                 state.set("other", list(scored))
             else:
@@ -89,7 +89,7 @@ def in_state(spec: Spec, app: Application, tally: Tally, watch: Stopwatch) -> No
 def main() -> None:
     """Run the application until all is counted."""
     spec = read_spec()
-    tally = Tally(Reference.read(Path(spec.reference)), spec.one_in)
+    tally = Tally(Reference.read(Path(spec.reference)), spec.one_in, spec.job)
     watch = Stopwatch(spec.events)
     app = application(spec)
     build = in_state if spec.variant == "state" else in_memory

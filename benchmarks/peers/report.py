@@ -17,13 +17,19 @@ from benchmarks.peers import venvs
 from benchmarks.peers.measure import Figure, leadline_ratio
 
 MODES = {1: "all", 10: "tenth"}
+JOBS = {
+    "same": "join; by window of ten seconds, version and segment: ten bins, sums and squares of ten features, bins of the score, "
+    "confusion, log loss, Brier, calibration; by version: ADWIN of the score, class histograms of 1,024 bins",
+    "core": "join; by version alone, over all time: ten bins of ten features, ADWIN of the score, class histograms of 1,024 bins",
+}
 VERSIONS = ("faust-streaming", "aiokafka", "confluent-kafka", "river", "msgspec")
 
 
-def show(console: Console, found: list[Figure], missing: dict[str, str]) -> None:
+def show(console: Console, found: list[Figure], missing: dict[str, str], job: str) -> None:
     """Print one row per side and ADWIN mode, then what each side does, then the sides that did not run and why."""
     runs = max((figure.runs for figure in found), default=0)
-    table = Table(title=f"events/s of one worker process each, median of {runs}", box=box.SIMPLE, padding=0)
+    title = f"events/s of one worker process each, median of {runs}; job of the peers: {job}"
+    table = Table(title=title, box=box.SIMPLE, padding=0)
     table.add_column("side", no_wrap=True)
     table.add_column("ADWIN")
     for heading in ("events", "events/s", "fastest", "spread", "CPU us", "leadline"):
@@ -51,6 +57,7 @@ def show(console: Console, found: list[Figure], missing: dict[str, str]) -> None
                 f"{figure.side.name} (ADWIN: {MODES[figure.one_in]}): {figure.observed_rate:,.0f} events/s observed and "
                 f"committed, {figure.rate:,.0f} with every digest judged"
             )
+    console.print(f"job {job}: {JOBS[job]}")
     notes = Table(title="what each side does", show_lines=True)
     for heading in ("side", "work", "after a crash"):
         notes.add_column(heading)

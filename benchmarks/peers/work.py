@@ -1,4 +1,5 @@
-"""The job that every side does: decode, join, count bins, feed ADWIN, fill the AUC histograms.
+"""The job that every side does: decode, join, count bins, feed ADWIN, fill the AUC histograms; and in the job ``same`` the rest of
+what Leadline keeps, by window and segment (``windows.py``).
 
 One implementation for all peers, so that only the engine around it differs. It is written the way a careful author
 writes per-event Python: msgspec structs, ``bisect`` on precomputed edges, plain lists of integers. It imports msgspec
@@ -16,6 +17,8 @@ from zlib import crc32
 
 import msgspec
 from river import drift
+
+from benchmarks.peers.windows import Windows
 
 ADWIN: Any = drift.ADWIN  # river's methods carry no annotations
 SCORE_BINS = 1024
@@ -49,24 +52,28 @@ decode_label = msgspec.json.Decoder(Label).decode
 
 
 class Scored(NamedTuple):
-    """What a pending prediction must remember until its label comes."""
+    """What a pending prediction must remember until its label comes. The last three are of the job ``same``."""
 
     model_id: str
     model_version: str
     score: float
+    timestamp: float = 0.0
+    answer: int = 0
+    segments: dict[str, str] = {}  # noqa: RUF012
 
 
 class Reference:
-    """Bin edges, nine inner ones a feature."""
+    """Bin edges, nine inner ones a feature, with each feature's mean and standard deviation."""
 
-    def __init__(self, edges: dict[str, list[float]]) -> None:
+    def __init__(self, edges: dict[str, list[float]], centers: list[float], scales: list[float]) -> None:
         self.names = list(edges)
         self.edges = list(edges.values())
+        self.centers, self.scales = centers, scales
 
     @classmethod
     def read(cls, path: Path) -> Reference:
         """Read the JSON file that ``load.write_reference`` wrote."""
-        return cls(json.loads(path.read_text())["edges"])
+        return cls(**json.loads(path.read_text()))
 
 
 def score_edges() -> list[float]:
@@ -93,9 +100,10 @@ class Tally:
     request id. The score alone, because that is what Leadline's worker feeds it.
     """
 
-    def __init__(self, reference: Reference, one_in: int) -> None:
+    def __init__(self, reference: Reference, one_in: int, job: str = "core") -> None:
         self.reference = reference
         self.one_in = one_in
+        self.windows = Windows(reference.edges, reference.centers, reference.scales) if job == "same" else None
         self.cells: dict[tuple[str, str], Cell] = {}
         self.joined = 0
         self._score_edges = score_edges()
@@ -115,6 +123,11 @@ class Tally:
         features = event.features
         for (name, edges), counts in zip(self._columns, cell.bins, strict=True):
             counts[bisect_right(edges, features[name])] += 1
+        if self.windows is not None:
+            values = [features[name] for name in self.reference.names]
+            self.windows.predicted(
+                event.timestamp, event.model_version, event.segments, values, event.score, event.prediction
+            )
         if self.one_in == 1 or crc32(event.request_id.encode()) % self.one_in == 0:
             self._feed_adwin(cell, event)
 
@@ -128,6 +141,17 @@ class Tally:
         classes = cell.positives if label else cell.negatives
         classes[bisect_right(self._score_edges, scored[2])] += 1
         self.joined += 1
+        if self.windows is not None:
+            _, version, score, timestamp, answer, segments = scored
+            self.windows.outcome(timestamp, version, segments, score, answer, label)
+
+    def scored(self, event: Prediction) -> Scored:
+        """What is to be remembered of a prediction."""
+        if self.windows is None:
+            return Scored(event.model_id, event.model_version, event.score)
+        return Scored(
+            event.model_id, event.model_version, event.score, event.timestamp, event.prediction, event.segments
+        )
 
     def merge(self, other: Tally) -> None:
         """Add another part's counts (ADWIN cannot be merged: its detections are added, its windows stay apart)."""
@@ -139,6 +163,8 @@ class Tally:
             mine.negatives = [a + b for a, b in zip(mine.negatives, theirs.negatives, strict=True)]
             mine.drifts += theirs.drifts
         self.joined += other.joined
+        if self.windows is not None and other.windows is not None:
+            self.windows.merge(other.windows)
 
     def counts(self) -> dict[str, object]:
         """Everything that must agree between the sides, summed over model versions; plain JSON."""
@@ -152,7 +178,14 @@ class Tally:
             "positives": [sum(cell.positives[b] for cell in cells) for b in range(SCORE_BINS)],
             "negatives": [sum(cell.negatives[b] for cell in cells) for b in range(SCORE_BINS)],
             "drifts": sum(cell.drifts for cell in cells),
+            **self._windowed(),
         }
+
+    def _windowed(self) -> dict[str, object]:
+        if self.windows is None:
+            return {}
+        rows = {self.windows.rows(name) for name in (None, "site", "payer")}
+        return {"windowed": (sorted(rows), self.windows.joined())}
 
 
 class MemoryJoin:
@@ -166,7 +199,7 @@ class MemoryJoin:
     def prediction(self, event: Prediction) -> None:
         """Count a prediction and join it with a label that came before it."""
         self.tally.predicted(event)
-        scored = Scored(event.model_id, event.model_version, event.score)
+        scored = self.tally.scored(event)
         label = self.early.pop(event.request_id, None)
         if label is None:
             self.pending[event.request_id] = scored

@@ -14,7 +14,7 @@ from leadline.cli.common import USAGE, ConfigFile, Json, clean_errors, console, 
 if TYPE_CHECKING:
     from leadline.config import Config
     from streams.backtest.backtest import Backtest
-    from streams.core.decode import Fault
+    from streams.core.decoded import Fault
 
 SHOWN = 20
 

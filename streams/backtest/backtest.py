@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from leadline.alert import Alert
 from leadline.config import Config
 from leadline.events import Digest
 from streams.backtest.log_files import merge, read_log
 from streams.baselines.reference_book import ReferenceBook
-from streams.core.decode import Fault
-from streams.core.stage import Record
+from streams.core.decoded import Fault
+from streams.core.stage import Arrived, Record
 from streams.judge.judge import Judge
 from streams.observe.observe import Observer, Order
-from streams.observe.rows import EARLY, JOINED, LATE_SEEN, time_of
+from streams.observe.rows import EARLY, JOINED, LATE_SEEN, has_flag, kind_of, time_of
 
 BATCH = 4096
 FOREVER_S = 100 * 365 * 86_400.0
@@ -59,11 +61,12 @@ class Backtest:
         """Takes records in order of arrival, and judges to the end of them."""
         while batch := list(islice(log, BATCH)):
             arrived: dict[str, list[Record]] = {"predictions": [], "labels": []}
-            places: dict[str, dict[int, int]] = {"predictions": {}, "labels": {}}
+            places: dict[str, list[int]] = {"predictions": [], "labels": []}
             for place, (source, record) in enumerate(batch):
                 arrived[source].append(record)
-                places[source][record.offset] = place
-            seen = self.observer.observe(arrived, {}, 0.0, Order(places["predictions"], places["labels"]))
+                places[source].append(place)
+            order = Order(np.array(places["predictions"], np.int64), np.array(places["labels"], np.int64))
+            seen = self.observer.observe(arrived, {}, 0.0, order)
             self._count_lines(arrived, seen.faults)
             self.observer.rows.take_changes()
             self.observer.combinations.take_new()
@@ -76,15 +79,14 @@ class Backtest:
             # The log is whole: nothing will come into the last pane any more.
             self._tell_clock(self.observer.watermark.time + self.config.panes.pane)
 
-    def _count_lines(self, arrived: Mapping[str, Sequence[Record]], faults: Sequence[Fault]) -> None:
+    def _count_lines(self, arrived: Arrived, faults: Mapping[str, Sequence[Fault]]) -> None:
         for source, records in arrived.items():
             taken = self.taken[source]
             taken.lines += len(records)
-            own = {id(record) for record in records} if faults else set()
-            for fault in faults:
-                if id(fault.record) in own:
-                    taken.rejected += 1
-                    taken.first.setdefault(fault.reason, fault)
+            # A label that had waited is found out when its prediction comes; its line was counted before.
+            taken.rejected += len(faults[source])
+            for fault in faults[source]:
+                taken.first.setdefault(fault.reason, fault)
 
     def _tell_clock(self, clock: float) -> None:
         self.observer.sequence += 1
@@ -97,11 +99,11 @@ class Backtest:
         clock = self.observer.watermark.time
         states = {"joined": 0, "late": 0, "expired": 0, "pending": 0, "orphan": 0}
         for row in self.observer.rows.rows.values():
-            if row[0] == EARLY:
+            if kind_of(row) == EARLY:
                 states["orphan"] += 1
-            elif row[0] == JOINED:
+            elif kind_of(row) == JOINED:
                 states["joined"] += 1
-            elif row[1] & LATE_SEEN:
+            elif has_flag(row, LATE_SEEN):
                 states["late"] += 1
             else:
                 states["expired" if time_of(row) + window < clock else "pending"] += 1

@@ -46,18 +46,21 @@ class Effects:
     """What people read: full key to hash fields, to a string, or None to delete. Written after the commit, outside the promise."""
 
 
+Arrived = Mapping[str, Sequence[Record]]
+"""What came for one owner, by source: "predictions" and "labels", or "changes" and "digests". What comes first is taken first."""
+
+
 class Stage(Protocol):
     """One owner's core. The shell calls, for each batch: `needed`, reads those rows, then `fold`; after a failed commit it throws the
     object away and builds a new one from the store."""
 
-    def needed(self, source: str, records: Sequence[Record]) -> Mapping[str, Sequence[bytes]]:
-        """Rows the cache cannot answer: table to fields. `source` is "predictions", "labels", "changes" or "digests"."""
+    def needed(self, arrived: Arrived) -> Mapping[str, Sequence[bytes]]:
+        """Rows the cache cannot answer: table to fields."""
         ...
 
-    def fold(
-        self, source: str, records: Sequence[Record], found: Mapping[str, Mapping[bytes, bytes]], now: float
-    ) -> Effects:
-        """Takes the batch in. `now` is processing time (epoch seconds), used for idleness and latency only, never for a figure."""
+    def fold(self, arrived: Arrived, found: Mapping[str, Mapping[bytes, bytes]], now: float) -> Effects:
+        """Takes the batch in; without records only the time has passed. `now` is processing time (epoch seconds), used for idleness and
+        latency only, never for a figure."""
         ...
 
 

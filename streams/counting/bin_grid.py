@@ -24,7 +24,10 @@ Floats = npt.NDArray[np.float64]
 class BinGrid:
     """The table of several features: `assign` takes finite values [features, n] to codes of the same shape."""
 
-    def __init__(self, bins: Sequence[NumericBins]) -> None:
+    def __init__(self, bins: Sequence[NumericBins], numeric: Sequence[int] = (), others: Sequence[int] = ()) -> None:
+        """`numeric` are the places of these features in their reference, `others` those of the rest."""
+        self.numeric, self.others = list(numeric), list(others)
+        self.missing = np.array([[each.missing] for each in bins], dtype=np.uint8)
         width = max(len(each.edges) for each in bins) + 1
         self.edges = np.full((len(bins), width), np.inf)
         self.first, self.per_unit = np.zeros((len(bins), 1)), np.zeros((len(bins), 1))
@@ -71,8 +74,10 @@ _grids: WeakKeyDictionary[Reference, BinGrid | None] = WeakKeyDictionary()
 
 
 def grid_of(reference: Reference) -> BinGrid | None:
-    """The table of a reference whose features are all numeric, made once."""
+    """The table of a reference's numeric features, made once; None where it has none."""
     if reference not in _grids:
-        bins = [feature.bins for feature in reference.features if isinstance(feature.bins, NumericBins)]
-        _grids[reference] = BinGrid(bins) if bins and len(bins) == len(reference.features) else None
+        bins = [(at, each.bins) for at, each in enumerate(reference.features) if isinstance(each.bins, NumericBins)]
+        numeric = [at for at, _ in bins]
+        others = [at for at in range(len(reference.features)) if at not in numeric]
+        _grids[reference] = BinGrid([each for _, each in bins], numeric, others) if bins else None
     return _grids[reference]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -15,7 +12,8 @@ from scipy import special
 
 from detectors.binning import category
 from leadline.events import ClassValue, FeatureValue
-from streams.counting.bin_grid import grid_of
+from streams.core.table import Table
+from streams.counting.feature_codes import feature_codes
 from streams.counting.references import FAR_Z, Reference
 
 Floats = npt.NDArray[np.float64]
@@ -48,7 +46,7 @@ class Columns:
 
 def measure(
     reference: Reference,
-    scores: Sequence[float | Mapping[str, float]],
+    scores: Sequence[float | Mapping[str, float]] | Floats,
     predictions: Sequence[ClassValue | None],
     features: Sequence[Mapping[str, FeatureValue]],
     threshold: float,
@@ -59,20 +57,24 @@ def measure(
     if reference.task == "multiclass":
         score, predicted, class_scores = _classes(reference, scores, predictions)
     else:
-        score = np.array([value if type(value) is float else _as_float(value) for value in scores], dtype=np.float64)
+        score = (
+            scores
+            if isinstance(scores, np.ndarray)
+            else np.array([value if type(value) is float else _as_float(value) for value in scores], dtype=np.float64)
+        )
         predicted = _predicted(reference, score, predictions, threshold)
-    codes, z, absent = _codes(reference, features)
+    codes, z, absent = feature_codes(reference, features)
     furthest = np.abs(z.T).max(axis=0, initial=0.0)
     if not furthest.max(initial=0.0) <= LARGEST_Z:
         np.nan_to_num(z, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         np.clip(z, -LARGEST_Z, LARGEST_Z, out=z)
         furthest = np.abs(z.T).max(axis=0)
     known = len(reference.features)
-    if known:
-        sizes = np.fromiter(map(len, features), np.int64, n)
-        extra = sizes > known - absent.sum(axis=1)
-    else:
-        extra = np.zeros(n, dtype=np.bool_)
+    extra = np.zeros(n, dtype=np.bool_)
+    if known and isinstance(features, Table):
+        extra[:] = n > 0 and len(features.names) > known - int(absent[0].sum())
+    elif known:
+        extra = np.fromiter(map(len, features), np.int64, n) > known - absent.sum(axis=1)
     score_codes = reference.score.bins.assign(score) if reference.score is not None else None  # type: ignore[arg-type]
     unexplained = reference.joint.score(z[:, reference.numeric]) if reference.joint is not None else None
     return Columns(score, predicted, codes, score_codes, z, furthest, absent, extra, class_scores, unexplained)
@@ -80,53 +82,6 @@ def measure(
 
 def _as_float(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else float("nan")
-
-
-def _codes(
-    reference: Reference, features: Sequence[Mapping[str, FeatureValue]]
-) -> tuple[npt.NDArray[np.uint8], Floats, npt.NDArray[np.bool_]]:
-    n, known = len(features), reference.features
-    # A row of memory is a feature: they are binned and summed one by one.
-    codes = np.empty((len(known), n), dtype=np.uint8)
-    z = np.zeros((len(known), n))
-    absent = np.zeros((n, len(known)), dtype=np.bool_)
-    if not known or not n:
-        return codes.T, z.T, absent
-    names = [feature.name for feature in known]
-    columns: Sequence[Sequence[FeatureValue]]
-    try:
-        # One C call a row; a row that lacks a feature falls back to the slower form below.
-        rows = list(map(itemgetter(*names), features))
-    except KeyError:
-        columns = [[row.get(name) for row in features] for name in names]
-        for at, name in enumerate(names):
-            absent[:, at] = [name not in row for row in features]
-    else:
-        grid = grid_of(reference)
-        numbers = _all_numbers(rows, len(names)) if grid is not None else None
-        if grid is not None and numbers is not None:
-            codes = grid.assign(numbers)
-            np.subtract(numbers, reference.centers[:, None], out=z)
-            z /= reference.scales[:, None]
-            return codes.T, z.T, absent
-        columns = list(zip(*rows, strict=True)) if len(names) > 1 else [rows]
-    for at, feature in enumerate(known):
-        assigned, values = feature.assign(columns[at])
-        codes[at] = assigned
-        if values is not None:
-            z[at] = (values - feature.center) / feature.scale
-    return codes.T, z.T, absent
-
-
-def _all_numbers(rows: Sequence[Any], width: int) -> Floats | None:
-    """[features, n] where every value is a finite number; `struct` takes neither text nor null for one."""
-    flat = list(chain.from_iterable(rows)) if width > 1 else rows
-    try:
-        packed = struct.pack(f"{len(flat)}d", *flat)
-    except (struct.error, OverflowError):
-        return None
-    numbers = np.ascontiguousarray(np.frombuffer(packed, dtype=np.float64).reshape(len(rows), -1).T)
-    return numbers if np.isfinite(numbers).all() else None
 
 
 def _predicted(
@@ -172,7 +127,9 @@ def class_index(reference: Reference, value: ClassValue) -> float:
 
 
 def _classes(
-    reference: Reference, scores: Sequence[float | Mapping[str, float]], predictions: Sequence[ClassValue | None]
+    reference: Reference,
+    scores: Sequence[float | Mapping[str, float]] | Floats,
+    predictions: Sequence[ClassValue | None],
 ) -> tuple[Floats, Floats, npt.NDArray[np.float32]]:
     """Top probability, predicted class, and [n, classes] float32 probabilities (0 for a class the map leaves out)."""
     classes = reference.classes

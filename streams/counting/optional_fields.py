@@ -20,7 +20,7 @@ from streams.counting.tally import Indices, Tally
 MAX_SCHEMA_NAMES = 50  # fingerprints and runtime versions told of one model version in one batch
 
 
-def tally_optional(tally: Tally, rows: Indices, column: Callable[[str], list[Any]]) -> None:
+def tally_optional(tally: Tally, rows: Indices, column: Callable[[str], Sequence[Any]]) -> None:
     """Called once for each reference of a batch. `rows` [n] index the keys of `Tally.fold`; `column` gives a field's values [n]."""
     latency_ms = _numbers(column("latency_ms"))
     if latency_ms is not None:

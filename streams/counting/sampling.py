@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -13,11 +10,6 @@ NO_LEVEL = -1
 """Stands for a value that is missing, or no number."""
 
 Indices = npt.NDArray[np.int64]
-
-
-def row_hashes(keys: Sequence[bytes]) -> Indices:
-    """CRC-32 of each key: spreads ids evenly, and is the same everywhere."""
-    return np.fromiter(map(zlib.crc32, keys), np.int64, len(keys))
 
 
 def mixed_hashes(keys: npt.NDArray[np.float64]) -> Indices:

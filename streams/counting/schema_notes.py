@@ -5,7 +5,7 @@ Looked at only in batches that hold such rows, and then in a few hundred rows of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ def note_schema(
     seen: dict[str, dict[str, int]],
     renames: dict[str, list[int]],
     rows: Sequence[int],
-    events: Sequence[Prediction],
+    event_at: Callable[[int], Prediction],
     columns: Columns,
     reference: Reference,
 ) -> None:
@@ -51,7 +51,7 @@ def note_schema(
     invalid = [feature.bins.invalid for feature in reference.features]
     values: dict[str, list[Any]] = {}
     for at in rows[:NOTED_ROWS]:
-        event = events[at]
+        event = event_at(at)
         features: Mapping[str, Any] = event.features or {}
         of_version = seen.setdefault(event.model_version, {})
         names = []

@@ -11,9 +11,10 @@ from leadline.alert import Alert
 from leadline.config import Config
 from leadline.events import Change, Digest
 from streams.baselines.reference_book import ReferenceBook
-from streams.core.decode import decode
+from streams.core.decode import Decoder
 from streams.core.digest_cells import check_cells
-from streams.core.stage import Effects, Record, Send
+from streams.core.records import Records
+from streams.core.stage import Arrived, Effects, Record, Send
 from streams.core.stored_state import require_same
 from streams.counting.references import dump_reference, load_reference
 from streams.judge.incidents import Where
@@ -82,6 +83,7 @@ class Judge:
         self.views = Views(config)
         self.settings = {"panes.pane": config.panes.pane, "panes.longest_span": config.panes.longest_span}
         require_same(f"judge of partition {partition}", state.settings, self.settings)
+        self._decoder = Decoder(Change)
         self.silence = Silence(config.panes.silence_after, state.heard)
         self._touched: set[str] = set()
         self._learned: set[str] = set()
@@ -126,30 +128,25 @@ class Judge:
 
     # -- the shell's side ------------------------------------------------------------------------------------------------------
 
-    def needed(self, source: str, records: Sequence[Record]) -> Mapping[str, Sequence[bytes]]:
+    def needed(self, arrived: Arrived) -> Mapping[str, Sequence[bytes]]:
         """Nothing: a judge holds its models whole."""
         return {}
 
-    def fold(
-        self, source: str, records: Sequence[Record], found: Mapping[str, Mapping[bytes, bytes]], now: float
-    ) -> Effects:
-        """Takes a batch of digests or changes in; the effects hold alerts, changed rows and what people read."""
+    def fold(self, arrived: Arrived, found: Mapping[str, Mapping[bytes, bytes]], now: float) -> Effects:
+        """Takes a batch of changes and digests in; the effects hold alerts, changed rows and what people read."""
         effects = Effects()
         alerts: list[Alert] = []
-        if source == "changes":
-            faults = self._changes(records)
-            self.unreadable += faults
-        else:
-            for record in records:
-                try:
-                    digest = msgspec.json.decode(record.value or b"", type=Digest)
-                    check_cells(digest)
-                except (msgspec.DecodeError, ValueError):
-                    self.unreadable += 1
-                    continue
-                self.take(digest)
-                if digest.model_id and (over := self.silence.hear(digest.model_id, digest.sent_at)) is not None:
-                    alerts.append(over)
+        self.unreadable += self._changes(arrived.get("changes", ()))
+        for value in Records.of(arrived.get("digests", ())).values:
+            try:
+                digest = msgspec.json.decode(value or b"", type=Digest)
+                check_cells(digest)
+            except (msgspec.DecodeError, ValueError):
+                self.unreadable += 1
+                continue
+            self.take(digest)
+            if digest.model_id and (over := self.silence.hear(digest.model_id, digest.sent_at)) is not None:
+                alerts.append(over)
         alerts += self.silence.check(now)
         for alert in [*self.take_alerts(), *alerts]:
             effects.sends.append(
@@ -161,6 +158,8 @@ class Judge:
         )
         effects.views.update(self.views.refresh(self.models, self._touched, self.clock, now))
         self._touched.clear()
+        if not any(arrived.values()) and not (effects.views or effects.sends or effects.writes or effects.removes):
+            return Effects()  # nothing came, and time has changed nothing
         return effects
 
     def _rows(self, effects: Effects) -> None:
@@ -253,8 +252,9 @@ class Judge:
             judge.advance(pane)
 
     def _changes(self, records: Sequence[Record]) -> int:
-        decoded = decode(Change, records, max_future_s=math.inf)
-        for change, time in zip(decoded.events, decoded.times, strict=True):
+        decoded = self._decoder.decode(records, max_future_s=math.inf)
+        for at, time in enumerate(decoded.times.tolist()):
+            change = decoded.event(at)
             self._model(change.model_id).take_change(change, time)
             self._touched.add(change.model_id)
         return len(decoded.faults)

@@ -1,20 +1,21 @@
-"""Who a row belongs to: (model, version, stage, segments) as one small number, and the cells that it counts for."""
+"""Who a row belongs to: (model, version, stage, segments, bins) as one small number, and the cells that it counts for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from itertools import repeat
-from operator import itemgetter
-from typing import NamedTuple, cast
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from streams.core.whose import Whose
+from streams.observe.rows import MOST_COMBINATIONS
+
 POOLED = "other"
 MAX_VERSIONS = 100
 MAX_KEYS = 200_000
+MAX_COMBINATIONS = 1_000_000  # beyond, versions and segment values are pooled, too
 
 
 class Cell(NamedTuple):
@@ -27,12 +28,14 @@ class Cell(NamedTuple):
 
 
 class Combination(NamedTuple):
-    """What rows with the same model, version, stage and segments share."""
+    """What rows with the same model, version, stage and segments share, whose features were binned alike (`bins`: the reference's
+    fingerprint of its bins)."""
 
     model_id: str
     version: str
     stage: str
     segments: tuple[tuple[str, str], ...]
+    bins: str
 
 
 class Combinations:
@@ -54,8 +57,11 @@ class Combinations:
         """The model's number of each combination."""
         self.pooled = 0
         self._model_numbers: dict[str, int] = {}
+        self.bins_of: npt.NDArray[np.int64] = np.zeros(64, dtype=np.int64)
+        """The number of the bins of each combination's rows."""
+        self._bins_numbers: dict[str, int] = {}
         self._numbers: dict[tuple[object, ...], int] = {}
-        self._flat: dict[tuple[object, ...], int] = {}
+        self._of_whose: dict[str, tuple[Whose, npt.NDArray[np.int64]]] = {}
         self._cell_numbers: dict[Cell, int] = {}
         self._values: dict[str, set[tuple[str, str]]] = {}
         self._versions: dict[str, set[str]] = {}
@@ -69,54 +75,56 @@ class Combinations:
             if len(values) < self.max_values:
                 values.add((name, value))
 
-    def number(self, model_id: str, version: str, stage: str | None, segments: Mapping[str, str] | None) -> int:
+    def number(
+        self, model_id: str, version: str, stage: str | None, segments: Mapping[str, str] | None, bins: str
+    ) -> int:
         """The combination's number; registers it when it is new."""
-        key = (model_id, version, stage, *segments.items()) if segments else (model_id, version, stage)
+        key = (bins, model_id, version, stage, *segments.items()) if segments else (bins, model_id, version, stage)
         found = self._numbers.get(key)
         if found is not None:
             return found
         versions = self._versions.setdefault(model_id, set())
-        if version not in versions and len(versions) >= MAX_VERSIONS:
+        full = len(self.all) >= MAX_COMBINATIONS
+        if version not in versions and (len(versions) >= MAX_VERSIONS or full):
             version = POOLED
             self.pooled += 1
         versions.add(version)
         values = self._values.setdefault(model_id, set())
         kept = []
         for name, value in sorted((segments or {}).items()):
-            if (name, value) not in values:
-                if len(values) >= self.max_values:
+            if (name, value) not in values or full:
+                if len(values) >= self.max_values or full:
                     value = POOLED
                     self.pooled += 1
                 values.add((name, value))
             kept.append((name, value))
-        combination = Combination(model_id, version, stage or "live", tuple(kept))
-        canonical = (combination.model_id, combination.version, combination.stage, *combination.segments)
-        number = self._numbers.get(canonical, -1)
+        combination = Combination(model_id, version, stage or "live", tuple(kept), bins)
+        number = self._numbers.get(_canonical(combination), -1)
         if number < 0:
             number = self._add(combination)
-            self._numbers[canonical] = number
+            self._numbers[_canonical(combination)] = number
             self.new[str(number).encode()] = msgspec.msgpack.encode(combination)
         if len(self._numbers) < MAX_KEYS:
             self._numbers[key] = number
         return number
 
-    def numbers(
-        self,
-        models: Sequence[str],
-        versions: Sequence[str],
-        stages: Sequence[str | None],
-        segments: Sequence[Mapping[str, str] | None],
-    ) -> npt.NDArray[np.int64]:
-        """The numbers of rows."""
-        keys = _keys(models, versions, stages, segments)
-        found = list(map(self._flat.get, keys))
-        if None in found:
-            for at, number in enumerate(found):
-                if number is None:
-                    known = found[at] = self.number(models[at], versions[at], stages[at], segments[at])
-                    if len(self._flat) < MAX_KEYS:
-                        self._flat[keys[at]] = known
-        return np.array(found, dtype=np.int64)
+    def numbers(self, whose: Whose, who: npt.NDArray[np.int64], bins: str) -> npt.NDArray[np.int64]:
+        """The numbers of rows whose features were binned alike; `who` are their numbers in `whose`."""
+        known = self._of_whose.get(bins)
+        if known is None or known[0] is not whose:
+            known = self._of_whose[bins] = whose, np.full(64, -1, dtype=np.int64)
+        table = known[1]
+        if len(table) < len(whose):
+            table = np.concatenate([table, np.full(2 * len(whose) - len(table), -1, dtype=np.int64)])
+            self._of_whose[bins] = whose, table
+        found = table[who]
+        if len(found) and found.min() < 0:
+            # In order of arrival, so that a replay gives the same numbers.
+            for one in dict.fromkeys(who[found < 0].tolist()):
+                model_id, version, stage, segments = whose.values[one]
+                table[one] = self.number(model_id, version, stage, segments, bins)
+            found = table[who]
+        return found
 
     def restore(self, rows: Mapping[bytes, bytes]) -> None:
         """Takes back what the store holds."""
@@ -127,14 +135,14 @@ class Combinations:
                 raise ValueError(
                     f"combination {int(field)} is stored where {number} was expected: the table is incomplete"
                 )
-            self._numbers[(combination.model_id, combination.version, combination.stage, *combination.segments)] = (
-                number
-            )
+            self._numbers[_canonical(combination)] = number
             self._versions.setdefault(combination.model_id, set()).add(combination.version)
             self._values.setdefault(combination.model_id, set()).update(combination.segments)
 
     def _add(self, combination: Combination) -> int:
         number = len(self.all)
+        if number >= MOST_COMBINATIONS:
+            raise OverflowError(f"{number} combinations of model, version and segments: rows cannot name more")
         self.all.append(combination)
         model = self._model_numbers.setdefault(combination.model_id, len(self.models))
         if model == len(self.models):
@@ -149,9 +157,11 @@ class Combinations:
             grown = np.full((max(rows * 2, 64), max(width, len(cells))), -1, dtype=np.int64)
             grown[:rows, :width] = self.memberships
             self.memberships = grown
-            self.model_of = np.concatenate([self.model_of, np.zeros(len(grown) - len(self.model_of), dtype=np.int64)])
+            more = np.zeros(len(grown) - len(self.model_of), dtype=np.int64)
+            self.model_of, self.bins_of = np.concatenate([self.model_of, more]), np.concatenate([self.bins_of, more])
         self.memberships[number, : len(cells)] = cells
         self.model_of[number] = model
+        self.bins_of[number] = self._bins_numbers.setdefault(combination.bins, len(self._bins_numbers))
         return number
 
     def _cell(self, cell: Cell, model: int) -> int:
@@ -164,28 +174,15 @@ class Combinations:
             self.model_of_cell[number] = model
         return number
 
+    def have_bins(self, combinations: npt.NDArray[np.int64], fingerprint: str) -> npt.NDArray[np.bool_]:
+        """Which of these combinations' rows were binned by this reference."""
+        return np.asarray(self.bins_of[combinations] == self._bins_numbers.get(fingerprint, -1))
+
     def take_new(self) -> dict[bytes, bytes]:
         new, self.new = self.new, {}
         return new
 
 
-def _keys(
-    models: Sequence[str],
-    versions: Sequence[str],
-    stages: Sequence[str | None],
-    segments: Sequence[Mapping[str, str] | None],
-) -> list[tuple[object, ...]]:
-    """One key a row; rows with the same model, version, stage and segments in the same order have the same."""
-    first = segments[0]
-    if first and len(first) > 1 and all(segments):
-        # One C call a row where all rows have the names of the first and no other.
-        names = tuple(first)
-        parts_of = cast(Sequence[dict[str, str]], segments)
-        if set(map(len, parts_of)) == {len(names)}:
-            with suppress(KeyError):
-                values = list(map(itemgetter(*names), parts_of))
-                return list(zip(repeat(names), models, versions, stages, values, strict=False))
-    return [
-        (model_id, version, stage, *parts, *parts.values()) if parts else (model_id, version, stage)
-        for model_id, version, stage, parts in zip(models, versions, stages, segments, strict=True)
-    ]
+def _canonical(combination: Combination) -> tuple[object, ...]:
+    model_id, version, stage, segments, bins = combination
+    return (bins, model_id, version, stage, *segments)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from leadline.events import Digest
 from streams.baselines.reference_book import ReferenceBook
-from streams.core.decode import Fault
+from streams.core.decoded import Fault
 from streams.core.digest_cells import NO_ENTRIES, Entries, Named
 from streams.core.stage import Record
 from streams.counting.references import Reference
@@ -21,10 +21,10 @@ from streams.observe.gather import COHORT_S, Apart, Gather, digests, distinct_co
 
 @dataclass(slots=True)
 class Observation:
-    """Digests in order, faults, and repeated predictions (evidence, not faults); `drops` are tables that expired."""
+    """Digests in order, faults by source, and repeated predictions (evidence, not faults); `drops` are tables that expired."""
 
     digests: list[Digest] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    faults: dict[str, list[Fault]] = field(default_factory=dict)
     duplicates: list[Record] = field(default_factory=list)
     drops: list[str] = field(default_factory=list)
 
@@ -35,8 +35,10 @@ class Batch:
 
     book: ReferenceBook
     combinations: Combinations
-    faults: list[Fault] = field(default_factory=list)
+    faults: dict[str, list[Fault]]
     duplicates: list[Record] = field(default_factory=list)
+    waited: set[bytes] = field(default_factory=set)
+    """Keys of predictions whose labels had waited for them."""
     _gathers: dict[int, Gather] = field(default_factory=dict)
     _apart: dict[str, Apart] = field(default_factory=dict)
 

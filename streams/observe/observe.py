@@ -6,8 +6,8 @@ Pure: time is a value, and nothing here knows Kafka or Redis. The shell calls `n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,32 +16,33 @@ import numpy.typing as npt
 from leadline.config import Config
 from leadline.events import Digest, Label, Prediction, Rejected
 from streams.baselines.reference_book import ReferenceBook
-from streams.core.decode import Decoded, Fault, decode
-from streams.core.stage import Effects, Record, Send
+from streams.core.decode import Decoder
+from streams.core.decoded import Decoded, Fault
+from streams.core.records import Records
+from streams.core.stage import Arrived, Effects, Send
 from streams.observe.observation import Batch, Observation
-from streams.observe.observe_outcomes import UNUSABLE, OutcomeSide
+from streams.observe.observe_outcomes import OutcomeSide
 from streams.observe.observe_predictions import PredictionSide
 from streams.observe.partition_state import COMBINATIONS_TABLE, PartitionState
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """The order of arrival over both topics: place by offset, for each."""
+class Order(NamedTuple):
+    """The order of arrival over both topics: the place of each record, for each."""
 
-    predictions: Mapping[int, int]
-    labels: Mapping[int, int]
+    predictions: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
 
-    def places(self, predictions: Sequence[Record], labels: Sequence[Record]) -> npt.NDArray[np.int64]:
-        """Places of the records, predictions first."""
-        return np.array(
-            [self.predictions[record.offset] for record in predictions]
-            + [self.labels[record.offset] for record in labels],
-            dtype=np.int64,
-        )
+    @classmethod
+    def by_time(cls, predictions: Records, labels: Records) -> Order:
+        """As the broker stamped them; predictions first where it stamped both at once."""
+        stamps = np.array(predictions.timestamps + labels.timestamps)
+        places = np.empty(len(stamps), dtype=np.int64)
+        places[np.argsort(stamps, kind="stable")] = np.arange(len(stamps))
+        return cls(places[: len(predictions)], places[len(predictions) :])
 
 
 class Observer:
-    """One source partition. `fold` takes a batch of one topic; a failed commit means: throw this object away, build another."""
+    """One source partition. `fold` takes a batch of both topics; a failed commit means: throw this object away, build another."""
 
     def __init__(
         self,
@@ -63,20 +64,26 @@ class Observer:
         self.counts, self.rejected = self.state.counts, self.state.rejected
         self.watermark = self.state.watermark
         self.sequence = self.state.sequence
-        self._decoded: dict[str, tuple[Sequence[Record], Decoded[Any]]] = {}
+        limit = config.kafka.max_message_bytes
+        self._decode_predictions, self._decode_labels = Decoder(Prediction, limit), Decoder(Label, limit)
+        self._shown = False
+        self._decoded: tuple[Arrived, Decoded[Prediction], Decoded[Label]] | None = None
 
     # -- the shell's side ------------------------------------------------------------------------------------------------------
 
-    def needed(self, source: str, records: Sequence[Record]) -> Mapping[str, Sequence[bytes]]:
-        """Rows of the batch's ids that the cache cannot answer."""
-        decoded = self._decode(source, records)
-        return self.rows.missing(event.request_id for event in decoded.events)
+    def needed(self, arrived: Arrived) -> Mapping[str, Sequence[bytes]]:
+        """Rows of the batch's requests that the cache cannot answer."""
+        predictions, labels = self._decode(arrived)
+        return self.rows.missing(chain(predictions.keys, labels.keys))
 
-    def fold(
-        self, source: str, records: Sequence[Record], found: Mapping[str, Mapping[bytes, bytes]], now: float
-    ) -> Effects:
+    def fold(self, arrived: Arrived, found: Mapping[str, Mapping[bytes, bytes]], now: float) -> Effects:
         """Takes a batch in; the effects hold its digests, rejected messages, rows and the checkpoint."""
-        seen = self.observe({source: records}, found, now)
+        if not any(arrived.values()):
+            # An idle observer must not speak: its clock stands still, and saying so again and again would hold the judges' clocks. It
+            # shows once what it has: the worker before it may have died between its last commit and showing it.
+            shown, self._shown = self._shown, True
+            return Effects() if shown else Effects(views=self.views())
+        seen = self.observe(arrived, found, now)
         effects = Effects(drops=seen.drops)
         effects.writes, effects.removes = self.rows.take_changes()
         new = self.combinations.take_new()
@@ -92,14 +99,11 @@ class Observer:
             effects.sends += [
                 Send(topics.digests, b"", clock, partition) for partition in range(self.digest_partitions)
             ]
-        topic = topics.predictions if source == "predictions" else topics.labels
-        for fault in seen.faults:
-            # A label that waited is found unusable when its prediction comes.
-            of = topics.labels if fault.reason == UNUSABLE else topic
-            effects.sends.append(Send(topics.rejected, fault.record.key or b"", encode(self._rejected(fault, of, now))))
+        for source, topic in (("predictions", topics.predictions), ("labels", topics.labels)):
+            effects.sends += [self._reject(fault, topic, now) for fault in seen.faults[source]]
         for record in seen.duplicates:
             fault = Fault(record, "duplicate", "this request id was counted before; the first prediction stands")
-            effects.sends.append(Send(topics.rejected, record.key or b"", encode(self._rejected(fault, topic, now))))
+            effects.sends.append(self._reject(fault, topics.predictions, now))
         effects.checkpoint = self.checkpoint()
         effects.views.update(self.views())
         return effects
@@ -122,64 +126,59 @@ class Observer:
         self.sequence += 1
         return Digest(self.partition, self.sequence, "", "", self.watermark.time, now, [])
 
-    def _rejected(self, fault: Fault, topic: str, now: float) -> Rejected:
+    def _reject(self, fault: Fault, topic: str, now: float) -> Send:
         value = fault.record.value or b""
         limit = self.config.rejected_original_bytes
-        return Rejected(
+        rejected = Rejected(
             fault.reason, fault.detail, topic, self.partition, fault.record.offset, now, value[:limit], len(value)
         )
+        return Send(self.config.kafka.topics.rejected, fault.record.key or b"", msgspec.json.encode(rejected))
 
     # -- the core --------------------------------------------------------------------------------------------------------------
 
-    def _decode(self, source: str, records: Sequence[Record]) -> Decoded[Any]:
-        before = self._decoded.get(source)
-        if before is not None and before[0] is records:
-            return before[1]
-        kind: Any = Prediction if source == "predictions" else Label
-        result: Decoded[Any] = decode(
-            kind, records, max_bytes=self.config.kafka.max_message_bytes, max_future_s=self.config.join.max_future
-        )
-        self._decoded[source] = (records, result)
-        return result
+    def _decode(self, arrived: Arrived) -> tuple[Decoded[Prediction], Decoded[Label]]:
+        """Events of both topics."""
+        if self._decoded is None or self._decoded[0] is not arrived:
+            ahead = self.config.join.max_future
+            predictions = self._decode_predictions.decode(arrived.get("predictions", ()), ahead)
+            labels = self._decode_labels.decode(arrived.get("labels", ()), ahead)
+            self._decoded = arrived, predictions, labels
+        return self._decoded[1:]
 
     def observe(
         self,
-        arrived: Mapping[str, Sequence[Record]],
+        arrived: Arrived,
         found: Mapping[str, Mapping[bytes, bytes]],
         now: float,
         order: Order | None = None,
     ) -> Observation:
         """Takes a batch in and says what it saw: records by source ("predictions", "labels").
 
-        A batch may hold both: `order` then gives each record's place in the order of arrival, so that one pass over a hundred
-        predictions and then their labels says the same as two hundred passes would.
+        `order` is the order of arrival, without it that of the broker's stamps: so that one pass over a hundred predictions and then
+        their labels says the same as two hundred passes would.
         """
-        predictions: Decoded[Prediction] = self._decode("predictions", arrived.get("predictions", ()))
-        labels: Decoded[Label] = self._decode("labels", arrived.get("labels", ()))
-        for source in arrived:
-            self._decoded.pop(source, None)
+        predictions, labels = self._decode(arrived)
+        self._decoded = None
         if found:
             self.rows.take_found(found)
-        batch = Batch(self.book, self.combinations, [*predictions.faults, *labels.faults])
-        places = order.places(predictions.records, labels.records) if order is not None else None
-        stamps = np.array(predictions.times + labels.times)
-        if places is None:
-            visible = self.watermark.advance(stamps)
-        else:
+        batch = Batch(self.book, self.combinations, {"predictions": predictions.faults, "labels": labels.faults})
+        n = len(predictions)
+        stamps = np.concatenate([predictions.times, labels.times])
+        if n and len(labels):
+            given = order or Order.by_time(predictions.records, labels.records)
+            places = np.concatenate([given.predictions[predictions.places], given.labels[labels.places]])
             sequence = np.argsort(places, kind="stable")
             visible = np.empty_like(stamps)
             visible[sequence] = self.watermark.advance(stamps[sequence])
-        n = len(predictions.events)
-        rows = self.rows.rows
-        known = (
-            {event.request_id for event in labels.events if event.request_id in rows} if places is not None else set()
-        )
+        else:
+            places, visible = np.arange(len(stamps)), self.watermark.advance(stamps)
         taken = self.predictions.take(predictions, visible[:n], batch) if n else {}
-        if labels.events:
-            came_first = self.outcomes.came_first(taken, labels, places, visible) if places is not None else []
-            self.outcomes.take(labels, visible[n:], came_first, known, batch)
-        for fault in batch.faults:
-            self.rejected[fault.reason] = self.rejected.get(fault.reason, 0) + 1
+        if len(labels):
+            came_first = self.outcomes.came_first(taken, labels.keys, places, visible) if n else []
+            self.outcomes.take(labels, visible[n:], came_first, batch)
+        for faults in batch.faults.values():
+            for fault in faults:
+                self.rejected[fault.reason] = self.rejected.get(fault.reason, 0) + 1
         seen = Observation([], batch.faults, batch.duplicates)
         seen.digests = list(batch.digests(self.partition, self.sequence + 1, self.watermark.time, now))
         self.sequence += len(seen.digests)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
 
 from leadline.events import ClassValue, Label
 from streams.baselines.reference_files import read_labels
-from streams.core.decode import Decoded, Fault
+from streams.core.decoded import Decoded, Fault
 from streams.counting.references import Reference
 from streams.counting.tally_outcomes import JoinedRows, tally_business, tally_delays, tally_outcomes
-from streams.observe.joining import Arrivals, Block, Floats, Joiner, Outcomes
+from streams.observe.joining import Arrivals, Block, Event, Joiner, Outcomes
 from streams.observe.observation import Batch
 from streams.observe.partition_state import PartitionState
-from streams.observe.rows import class_scores, headers
+from streams.observe.rows import Floats, Indices, class_scores, heads
 from streams.observe.samples import sample_losses
 
 UNUSABLE = "label_unusable"
@@ -29,71 +29,71 @@ class OutcomeSide:
     def __init__(self, state: PartitionState) -> None:
         self.state = state
         join = state.config.join
-        self.joiner = Joiner(state.rows, join.delay_window, join.early_tolerance, self._read_labels, self._business_of)
+        self.joiner = Joiner(
+            state.rows, state.pane_s, join.delay_window, join.early_tolerance, self._read_labels, self._business_of
+        )
 
     @staticmethod
     def came_first(
-        taken: Mapping[str, int],
-        labels: Decoded[Label],
+        taken: Mapping[bytes, int],
+        keys: Sequence[bytes],
         places: npt.NDArray[np.int64],
         visible: npt.NDArray[np.float64],
     ) -> list[int]:
-        """Positions of labels that stand before the prediction of their request, which is of this batch: `taken` has its position.
+        """Positions of labels that stand before the prediction of their request, which is of this batch: `taken` has its position,
+        `keys` are the labels'.
 
         Such a pair is complete when its prediction comes: `visible` is changed to say so.
         """
-        n = len(places) - len(labels.events)
-        came_first = []
-        for at, event in enumerate(labels.events):
-            prediction = taken.get(event.request_id)
-            if prediction is not None and places[n + at] < places[prediction]:
-                came_first.append(at)
-                visible[n + at] = visible[prediction]
-        return came_first
+        n = len(places) - len(keys)
+        predictions = np.fromiter(map(taken.get, keys, repeat(-1)), np.int64, len(keys))
+        at = np.flatnonzero((predictions >= 0) & (places[n:] < places[predictions]))
+        visible[n + at] = visible[predictions[at]]
+        return at.tolist()
 
     def take(
         self,
         decoded: Decoded[Label],
         visible: npt.NDArray[np.float64],
         came_first: Sequence[int],
-        known_before: Set[str],
         batch: Batch,
     ) -> None:
-        columns = decoded.columns
+        keys = decoded.keys
         arrivals = Arrivals(
-            columns["request_id"],
-            np.array(decoded.times),
-            columns["label"],
-            columns["values"],
-            columns["definition_version"],
+            keys,
+            decoded.times,
+            decoded.column("label"),
+            decoded.column("values"),
+            decoded.column("definition_version"),
             visible,
-            decoded.records,
+            decoded.record,
+            range(len(keys)),
         )
         outcomes = Outcomes()
         known = self.state.rows.rows
-        for name, at in {decoded.events[at].request_id: at for at in came_first}.items():
-            row = known.get(name)
+        for key, at in {keys[at]: at for at in came_first}.items():
+            row = known.get(key)
             # A prediction that was rejected leaves no row; one whose label had waited since an earlier batch was counted with it.
-            if row is not None and name not in known_before:
-                outcomes.events.append(("early", row, float(visible[at]), 1))
+            if row is not None and key not in batch.waited:
+                outcomes.events.append(Event("early", row, float(visible[at]), 1))
         early = len(outcomes.events)
         self.state.count("early", early)
         self.state.count("label_first", early)
         self.joiner.take(arrivals, outcomes)
-        self.state.count("labels", len(arrivals.ids))
+        self.state.count("labels", len(keys))
         self._outcomes(outcomes, batch)
 
     def take_waiting(self, waiting: Arrivals, batch: Batch) -> None:
         """Labels whose predictions came now: judged as if they came with them."""
         rows = self.state.rows.rows
-        visible = dict(zip(waiting.ids, waiting.visible.tolist(), strict=True))
+        visible = dict(zip(waiting.keys, waiting.visible.tolist(), strict=True))
         self.state.count("early", len(visible))
         outcomes = Outcomes()
-        outcomes.events += [("early", rows[name], when, 1) for name, when in visible.items()]
+        outcomes.events += [Event("early", rows[key], when, 1) for key, when in visible.items()]
         self.joiner.take(waiting, outcomes)
         self._outcomes(outcomes, batch)
 
-    def _read_labels(self, combinations: npt.NDArray[Any], labels: Sequence[ClassValue]) -> Floats:
+    def _read_labels(self, combinations: Indices, labels: Sequence[ClassValue]) -> Floats:
         numbers = np.full(len(labels), np.nan)
         for reference, positive, at in self._together(combinations, labelled=True):
             given = labels if at is None else [labels[position] for position in at.tolist()]
@@ -101,7 +101,7 @@ class OutcomeSide:
         return numbers
 
     def _together(
-        self, combinations: npt.NDArray[Any], *, labelled: bool = False
+        self, combinations: Indices, *, labelled: bool = False
     ) -> Iterator[tuple[Reference, ClassValue | None, npt.NDArray[np.int64] | None]]:
         """Rows whose models share a reference (and, where labels are read, the positive label): their positions, None for all."""
         known = self.state.combinations
@@ -121,7 +121,7 @@ class OutcomeSide:
         return self.state.book.get(known.models[known.model_of[combination]]).layout.business
 
     def _outcomes(self, outcomes: Outcomes, batch: Batch) -> None:
-        batch.faults += [
+        batch.faults["labels"] += [
             Fault(record, UNUSABLE, f"{str(label)[:64]!r} is no label of its model's task")
             for record, label in outcomes.unusable
         ]
@@ -137,30 +137,29 @@ class OutcomeSide:
             self._count_definitions(outcomes, batch)
         for block in outcomes.blocks:
             self.state.count("joined", int(np.count_nonzero(~np.isnan(block.delays))))
-            for reference, _, at in self._together(block.head["combination"]):
+            for reference, _, at in self._together(block.heads.combination):
                 self._outcomes_of(reference, block if at is None else _part(block, at), batch)
 
     def _count_definitions(self, outcomes: Outcomes, batch: Batch) -> None:
         known = self.state.combinations
-        models = known.model_of[headers([row for row, _, _ in outcomes.definitions])["combination"]]
+        models = known.model_of[heads([row for row, _, _ in outcomes.definitions]).combination]
         panes = self.state.panes(np.array([seen for _, seen, _ in outcomes.definitions]))
         for model, pane, (_, _, name) in zip(models.tolist(), panes.tolist(), outcomes.definitions, strict=True):
             counted = batch.apart(known.models[model]).definitions
             counted[pane, name] = counted.get((pane, name), 0) + 1
 
     def _count_events(self, outcomes: Outcomes, batch: Batch) -> None:
-        every = headers([row for _, row, _, _ in outcomes.events])
+        every = heads([row for _, row, _, _ in outcomes.events])
         names = np.array([name for name, _, _, _ in outcomes.events])
         signs = np.array([sign for _, _, _, sign in outcomes.events], dtype=np.int64)
         seen = np.array([when for _, _, when, _ in outcomes.events], dtype=np.float64)
         panes = self.state.panes(seen)
         for name in np.unique(names).tolist():
             at = np.flatnonzero(names == name)
-            head = every[at]
-            for reference, _, some in self._together(head["combination"]):
-                part, where = (head, at) if some is None else (head[some], at[some])
+            for reference, _, some in self._together(every.combination[at]):
+                where = at if some is None else at[some]
                 gather = batch.gather(reference)
-                times, combinations = part["time"].astype(np.float64), part["combination"].astype(np.int64)
+                times, combinations = every.time[where], every.combination[where]
                 rows = gather.add_rows(combinations, panes[where], times)
                 gather.tally.one(name, rows, signs[where].astype(np.float64))
                 if name == "late":
@@ -168,21 +167,17 @@ class OutcomeSide:
 
     def _outcomes_of(self, reference: Reference, block: Block, batch: Batch) -> None:
         gather = batch.gather(reference)
-        head, delays, sign = block.head, block.delays, float(block.sign)
-        times = head["time"].astype(np.float64)
-        combinations = head["combination"].astype(np.int64)
-        panes = self.state.panes(block.visible)
+        delays, sign, panes = block.delays, float(block.sign), block.panes
+        _, _, combinations, times, score, predicted = block.heads
         rows = gather.add_rows(combinations, panes, times)
-        score, predicted = head["score"].astype(np.float64), head["predicted"].astype(np.float64)
+        known, bins = self.state.combinations, reference.bins_fingerprint
         if reference.task == "regression" and reference.is_bare:
             # Kept while the scores so far had all looked like probabilities: then the score is what was predicted.
-            predicted = np.where(head["mapping"] == self.state.mapping(reference.bins_fingerprint), predicted, score)
+            predicted = np.where(known.have_bins(combinations, bins), predicted, score)
         score_codes = reference.score.bins.assign(score) if reference.score is not None else None  # type: ignore[arg-type]
         shares = None
-        if reference.task == "multiclass" and reference.classes:
-            current = self.state.mapping(reference.bins_fingerprint)
-            if (head["mapping"] == current).all():
-                shares = class_scores(block.rows, len(reference.classes))
+        if reference.task == "multiclass" and reference.classes and known.have_bins(combinations, bins).all():
+            shares = class_scores(block.rows, len(reference.classes))
         gather.tally.one("outcomes", rows, sign)
         joined = JoinedRows(score, predicted, block.labels, block.ages, score_codes, shares)
         tally_outcomes(gather.tally, rows, joined, reference, sign)
@@ -192,8 +187,9 @@ class OutcomeSide:
             return
         fresh = np.flatnonzero(~np.isnan(delays))
         if len(fresh):
+            seen = block.visible[fresh]
             gather.tally.one("joined", rows[fresh])
-            batch.add_cohorts(combinations[fresh], times[fresh], block.visible[fresh], 1)
+            batch.add_cohorts(combinations[fresh], times[fresh], seen, 1)
             sample_losses(
                 batch,
                 reference,
@@ -201,19 +197,20 @@ class OutcomeSide:
                 np.column_stack([times[fresh], score[fresh]]),
                 predicted[fresh],
                 block.labels[fresh],
-                block.visible[fresh],
+                seen,
                 panes[fresh],
                 combinations[fresh],
             )
         tally_delays(gather.tally, rows[fresh], delays[fresh])
 
 
-def _part(block: Block, at: npt.NDArray[np.int64]) -> Block:
+def _part(block: Block, at: Indices) -> Block:
     places = at.tolist()
     return Block(
         [block.rows[place] for place in places],
-        block.head[at],
+        block.heads.at(at),
         block.labels[at],
+        block.panes[at],
         block.visible[at],
         [block.values[place] for place in places],
         block.delays[at],

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from leadline.events import FeatureValue, Label, LearningRow, Prediction
-from streams.core.decode import LARGEST_INTEGER, Decoded, Fault, too_large_integers
+from streams.core.decode import LARGEST_INTEGER, too_large_integers
+from streams.core.decoded import Column, Decoded, Fault
+from streams.core.request_keys import key_hashes
 from streams.core.stage import Record
+from streams.core.table import Table
 from streams.counting.measure import Columns, measure
 from streams.counting.optional_fields import count_schema, tally_optional
 from streams.counting.references import Reference
@@ -23,24 +25,58 @@ from streams.observe.joining import Arrivals
 from streams.observe.observation import Batch
 from streams.observe.observe_outcomes import OutcomeSide
 from streams.observe.partition_state import PartitionState
-from streams.observe.rows import EARLY, WaitingLabel, pack_predictions, unpack_waiting
+from streams.observe.rows import (
+    EARLY,
+    Floats,
+    Indices,
+    WaitingLabel,
+    kind_of,
+    pack_predictions,
+    unpack_waiting,
+)
 from streams.observe.samples import sample_predictions
 
 _NONE: dict[str, Any] = {}
-Item = TypeVar("Item")
 
 
 class _Given(NamedTuple):
-    """The rows of one model among those of a batch; without `positions` all of them."""
+    """The rows of one reference among those of a batch; without `positions` all of them."""
 
     decoded: Decoded[Prediction]
-    positions: Sequence[int] | None
+    visible: Floats
+    positions: Indices | None
 
-    def all(self, items: list[Item]) -> list[Item]:
-        return items if self.positions is None else [items[at] for at in self.positions]
+    def column(self, name: str) -> Column:
+        found = self.decoded.column(name)
+        if self.positions is None:
+            return found
+        if isinstance(found, np.ndarray):
+            return found[self.positions]
+        return found.pick(self.positions) if isinstance(found, Table) else [found[at] for at in self.positions.tolist()]
 
-    def column(self, name: str) -> list[Any]:
-        return self.all(self.decoded.columns[name])
+    def of(self, column: Indices | Floats) -> Any:
+        """An array of all of the batch's events, of these."""
+        return column if self.positions is None else column[self.positions]
+
+    def keys(self) -> list[bytes]:
+        keys = self.decoded.keys
+        return keys if self.positions is None else [keys[at] for at in self.positions.tolist()]
+
+    def place(self, at: int) -> int:
+        return at if self.positions is None else int(self.positions[at])
+
+    def event(self, at: int) -> Prediction:
+        return self.decoded.event(self.place(at))
+
+    def record(self, at: int) -> Record:
+        return self.decoded.record(self.place(at))
+
+    def by_model(self, places: Indices) -> Iterator[tuple[str, list[int]]]:
+        """Places among these rows by model, each model's in order."""
+        whose = self.decoded.whose
+        models = whose.model_of[self.of(self.decoded.who)[places]]
+        for model in dict.fromkeys(models.tolist()):
+            yield whose.models[model], places[models == model].tolist()
 
 
 class PredictionSide:
@@ -50,229 +86,185 @@ class PredictionSide:
         self.state = state
         self.outcomes = outcomes
 
-    def take(
-        self,
-        decoded: Decoded[Prediction],
-        visible: npt.NDArray[np.float64],
-        batch: Batch,
-    ) -> dict[str, int]:
-        """Takes them in; returns the positions of those that are no duplicates, by request id."""
-        known = self.state.rows.rows
-        ids = decoded.columns["request_id"]
-        models = decoded.columns["model_id"]
-        taken = dict(zip(ids, range(len(ids)), strict=True))
+    def take(self, decoded: Decoded[Prediction], visible: Floats, batch: Batch) -> dict[bytes, int]:
+        """Takes them in; returns the positions of those that are no duplicates, by the keys of their requests."""
+        known, keys = self.state.rows.rows, decoded.keys
+        taken = dict(zip(keys, range(len(keys)), strict=True))
         duplicates: list[int] = []
-        positions: list[int] | None = None
-        if len(taken) < len(ids) or not known.keys().isdisjoint(ids):
+        positions: Indices | None = None
+        if len(taken) < len(keys) or not known.keys().isdisjoint(keys):
             taken.clear()
-            for at, name in enumerate(ids):
-                row = known.get(name)
-                if name in taken or (row is not None and row[0] != EARLY):
+            for at, key in enumerate(keys):
+                row = known.get(key)
+                if key in taken or (row is not None and kind_of(row) != EARLY):
                     duplicates.append(at)
                 else:
-                    taken[name] = at
-            positions = list(taken.values())
+                    taken[key] = at
+            positions = np.fromiter(taken.values(), np.int64, len(taken))
         self.state.count("predictions", len(taken))
-        for reference, threshold, some in self._by_reference(models, decoded.columns["score"], positions):
-            self._of_reference(reference, threshold, some, decoded, visible, batch)
+        for reference, threshold, given in self._by_reference(_Given(decoded, visible, positions)):
+            self._of_reference(reference, threshold, given, batch)
         if duplicates:
             self._duplicates(duplicates, decoded, visible, batch)
         return taken
 
-    def _by_reference(
-        self, models: Sequence[str], scores: Sequence[Any], positions: Sequence[int] | None
-    ) -> Iterator[tuple[Reference, float, Sequence[int] | None]]:
-        """Rows that are measured together: a reference, a threshold, and their positions (None: all, and no row is known)."""
-        if positions is None:
-            positions = range(len(models))
-            first = dict(zip(reversed(models), reversed(positions), strict=True))
-            every = True
-        else:
-            first = dict(zip([models[at] for at in reversed(positions)], reversed(positions), strict=True))
-            every = False
-        together: dict[tuple[int, float], int] = {}
-        references: list[Reference] = []
-        group: dict[str, int] = {}
-        self._tell_scores(first, models, scores, positions)
-        for model_id in sorted(first, key=first.__getitem__):
-            reference = self.state.book.get(model_id)
-            threshold = self.state.config.model_for(model_id).threshold
-            group[model_id] = together.setdefault((id(reference), threshold), len(together))
-            if group[model_id] == len(references):
-                references.append(reference)
-        for number, (_, threshold) in enumerate(together):
-            if len(together) > 1:
-                yield references[number], threshold, [at for at in positions if group[models[at]] == number]
-            else:
-                yield references[number], threshold, None if every else positions
+    def _by_reference(self, given: _Given) -> Iterator[tuple[Reference, float, _Given]]:
+        """Rows that are measured together: a reference and a threshold."""
+        whose, who = given.decoded.whose, given.of(given.decoded.who)
+        if not len(who):
+            return
+        models = whose.model_of[who]
+        present = [int(models[0])] if (models == models[0]).all() else list(dict.fromkeys(models.tolist()))
+        self._tell_scores(given, {whose.models[model] for model in present}, len(who))
+        together: dict[tuple[int, float], tuple[Reference, list[int]]] = {}
+        for model in present:
+            reference = self.state.book.get(whose.models[model])
+            threshold = self.state.config.model_for(whose.models[model]).threshold
+            together.setdefault((id(reference), threshold), (reference, []))[1].append(model)
+        for (_, threshold), (reference, members) in together.items():
+            if len(together) == 1:
+                yield reference, threshold, given
+                continue
+            at = np.flatnonzero(np.isin(models, members))
+            yield reference, threshold, given._replace(positions=at if given.positions is None else given.positions[at])
 
-    def _tell_scores(
-        self, known: Iterable[str], models: Sequence[str], scores: Sequence[Any], positions: Sequence[int]
-    ) -> None:
+    def _tell_scores(self, given: _Given, models: Iterable[str], n: int) -> None:
         """The scores of models without a reference say what their task is, before their rows are measured."""
-        unknown = {model_id for model_id in known if self.state.book.is_learning(model_id)}
-        if unknown:
-            for model_id, at in _split(models, [at for at in positions if models[at] in unknown]):
+        unknown = {model_id for model_id in models if self.state.book.is_learning(model_id)}
+        if not unknown:
+            return
+        scores = given.column("score")
+        for model_id, at in given.by_model(np.arange(n)):
+            if model_id in unknown:
                 self.state.book.tell_scores(model_id, [scores[place] for place in at])
 
     def _duplicates(
-        self,
-        positions: Sequence[int],
-        decoded: Decoded[Prediction],
-        visible: npt.NDArray[np.float64],
-        batch: Batch,
+        self, positions: Sequence[int], decoded: Decoded[Prediction], visible: Floats, batch: Batch
     ) -> None:
         self.state.count("duplicate_predictions", len(positions))
         for at in positions:
-            event = decoded.events[at]
-            gather = batch.gather(self.state.book.get(event.model_id))
-            number = self.state.combinations.number(event.model_id, event.model_version, event.stage, event.segments)
-            rows = gather.add_rows(
-                np.array([number]), self.state.panes(visible[at : at + 1]), np.array([decoded.times[at]])
-            )
+            reference = self.state.book.get(decoded.whose.values[decoded.who[at]].model_id)
+            gather, one = batch.gather(reference), slice(at, at + 1)
+            number = self.state.combinations.numbers(decoded.whose, decoded.who[one], reference.bins_fingerprint)
+            rows = gather.add_rows(number, self.state.panes(visible[one]), decoded.times[one])
             gather.tally.one("duplicate", rows)
-            batch.duplicates.append(decoded.records[at])
+            batch.duplicates.append(decoded.record(at))
 
-    def _of_reference(
-        self,
-        reference: Reference,
-        threshold: float,
-        positions: Sequence[int] | None,
-        decoded: Decoded[Prediction],
-        visible: npt.NDArray[np.float64],
-        batch: Batch,
-    ) -> None:
-        """`positions` None: all of them, and no row of theirs is known."""
-        given = _Given(decoded, positions)
-        events, records = given.all(decoded.events), given.all(decoded.records)
-        features = given.column("features")
-        if None in features:
+    def _of_reference(self, reference: Reference, threshold: float, given: _Given, batch: Batch) -> None:
+        features: Any = given.column("features")
+        if not isinstance(features, Table) and None in features:
             features = [row or _NONE for row in features]
         columns = measure(reference, given.column("score"), given.column("prediction"), features, threshold)
-        faults = self._too_large(reference, columns, given.column("score"), features, records)
+        faults = self._too_large(reference, columns, features, given)
         if faults:
-            batch.faults += faults.values()
+            batch.faults["predictions"] += faults.values()
             self.state.count("predictions", -len(faults))
-            places = range(len(decoded.events)) if positions is None else positions
-            positions = [position for at, position in enumerate(places) if at not in faults]
-            if positions:
-                self._of_reference(reference, threshold, positions, decoded, visible, batch)
+            left = np.setdiff1d(np.arange(len(columns.score)), list(faults))
+            if len(left):
+                good = left if given.positions is None else given.positions[left]
+                self._of_reference(reference, threshold, given._replace(positions=good), batch)
             return
         gather = batch.gather(reference)
-        models = given.column("model_id")
-        times = np.array(given.all(decoded.times))
-        shown = visible if positions is None else visible[positions]
+        keys, who = given.keys(), given.of(given.decoded.who)
+        times, shown = given.of(given.decoded.times), given.of(given.visible)
         panes = self.state.panes(shown)
-        combinations = self.state.combinations.numbers(
-            models, given.column("model_version"), given.column("stage"), given.column("segments")
-        )
+        combinations = self.state.combinations.numbers(given.decoded.whose, who, reference.bins_fingerprint)
         rows = gather.add_rows(combinations, panes, times)
         batch.add_cohorts(combinations, times, shown, 0)
         tally_predictions(gather.tally, columns, rows)
         if columns.unexplained is not None:
             tally_joint(gather.tally, rows, columns.unexplained)
         tally_optional(gather.tally, rows, given.column)
-        ids = given.column("request_id")
-        fields = [name.encode() for name in ids]
         samplers = partial(self.state.sampler, reference)
-        sample_predictions(batch, reference, samplers, fields, columns, times, panes, combinations)
+        sample_predictions(batch, reference, samplers, key_hashes(keys), columns, times, panes, combinations)
+        self._note(reference, columns, given, times, panes, batch)
+        packed = pack_predictions(
+            times, columns.score, columns.predicted, combinations, columns.codes, columns.class_scores
+        )
+        if given.positions is None:
+            self.state.rows.put_many(keys, packed, times, new=True)
+        else:
+            self._keep(given, keys, packed, times, shown, batch)
+
+    def _note(
+        self, reference: Reference, columns: Columns, given: _Given, times: Floats, panes: Indices, batch: Batch
+    ) -> None:
+        """What is told of rows beside their counts: names of a broken schema, pipelines and runtimes, rows to learn from."""
+        n = len(times)
         prints, runtimes = given.column("pipeline_fingerprint"), given.column("runtime")
-        if prints.count(None) < len(prints) or runtimes.count(None) < len(runtimes):
-            for model_id, at in _split(models, range(len(models))):
-                count_schema(batch.apart(model_id).schema_seen, [events[place] for place in at])
+        if any(prints) or any(runtimes):
+            for model_id, at in given.by_model(np.arange(n)):
+                count_schema(batch.apart(model_id).schema_seen, [given.event(place) for place in at])
         odd = odd_rows(columns, reference)
         if len(odd):
-            for model_id, at in _split(models, odd.tolist()):
+            for model_id, at in given.by_model(odd):
                 apart = batch.apart(model_id)
-                note_schema(apart.schema_seen, apart.renames, at, events, columns, reference)
-        learning = {model_id for model_id in dict.fromkeys(models) if self.state.book.is_learning(model_id)}
-        if learning:
-            for model_id, at in _split(models, [at for at, name in enumerate(models) if name in learning]):
-                self._learn(model_id, batch.apart(model_id), events, times, panes, at)
-        packed = pack_predictions(
-            times,
-            columns.score,
-            columns.predicted,
-            combinations,
-            columns.codes,
-            self.state.mapping(reference.bins_fingerprint),
-            columns.class_scores,
-        )
-        if positions is None:
-            self.state.rows.put_many(ids, fields, packed, times, new=True)
-        else:
-            self._keep(ids, fields, packed, times, shown, batch)
+                note_schema(apart.schema_seen, apart.renames, at, given.event, columns, reference)
+        if any(self.state.book.is_learning(model_id) for model_id in given.decoded.whose.models):
+            for model_id, at in given.by_model(np.arange(n)):
+                if self.state.book.is_learning(model_id):
+                    self._learn(model_id, batch.apart(model_id), given, times, panes, at)
 
     def _keep(
-        self,
-        ids: Sequence[str],
-        fields: Sequence[bytes],
-        packed: Sequence[bytes],
-        times: npt.NDArray[np.float64],
-        shown: npt.NDArray[np.float64],
-        batch: Batch,
+        self, given: _Given, keys: Sequence[bytes], packed: Sequence[bytes], times: Floats, shown: Floats, batch: Batch
     ) -> None:
         """Keeps the rows. Where a label came first it is judged now, as if it came with its prediction."""
-        before = list(map(self.state.rows.rows.get, ids))
-        fresh = [at for at, row in enumerate(before) if row is None]
-        if len(fresh) == len(ids):
-            self.state.rows.put_many(ids, fields, packed, times, new=True)
+        before = list(map(self.state.rows.rows.get, keys))
+        if before.count(None) == len(keys):
+            self.state.rows.put_many(keys, packed, times, new=True)
             return
-        new_ids, new_fields = [ids[at] for at in fresh], [fields[at] for at in fresh]
-        self.state.rows.put_many(new_ids, new_fields, [packed[at] for at in fresh], times[fresh], new=True)
-        waiting: list[tuple[str, WaitingLabel, float]] = []
+        fresh = [at for at, row in enumerate(before) if row is None]
+        self.state.rows.put_many([keys[at] for at in fresh], [packed[at] for at in fresh], times[fresh], new=True)
+        waiting: list[tuple[int, WaitingLabel]] = []
         for at, row in enumerate(before):
             if row is not None:
-                self.state.rows.put(ids[at], packed[at], float(times[at]))
-                waiting += [(ids[at], label, float(shown[at])) for label in unpack_waiting(row)]
-        names, labels, visible = zip(*waiting, strict=True)
+                self.state.rows.put(keys[at], packed[at], float(times[at]))
+                waiting += [(at, label) for label in unpack_waiting(row)]
+        places, labels = zip(*waiting, strict=True)
+        batch.waited.update(keys[at] for at in places)
         arrivals = Arrivals(
-            names,
+            [keys[at] for at in places],
             np.array([label.time for label in labels]),
             [label.label for label in labels],
             [label.values for label in labels],
             [label.definition for label in labels],
-            np.array(visible),
-            [_left_of(name, label) for name, label in zip(names, labels, strict=True)],
+            shown[list(places)],
+            lambda place: _left_of(given.event(places[place]).request_id, labels[place]),
+            range(len(labels)),
         )
         self.outcomes.take_waiting(arrivals, batch)
 
     def _too_large(
-        self,
-        reference: Reference,
-        columns: Columns,
-        scores: Sequence[float | Mapping[str, float]],
-        features: Sequence[Mapping[str, FeatureValue]],
-        records: Sequence[Record],
+        self, reference: Reference, columns: Columns, features: Sequence[Mapping[str, FeatureValue]], given: _Given
     ) -> dict[int, Fault]:
         """Positions of events with an integer beyond 64 bits. A float of that size is a value like any other."""
         suspects = np.isfinite(columns.score) & (np.abs(columns.score) >= LARGEST_INTEGER)
         suspects |= columns.furthest >= 1e5
         # What the reference knows nothing of is in no column.
         loose = np.flatnonzero(columns.extra) if reference.features else np.arange(len(features))
-        suspects[[at for at in loose.tolist() if _reaches(features[at], LARGEST_INTEGER)]] = True
+        if len(loose) and isinstance(features, Table):
+            suspects[loose] |= (np.abs(features.matrix[loose]) >= LARGEST_INTEGER).any(axis=1)
+            for column in features.others.values():
+                suspects[[at for at in loose.tolist() if _reaches([column[at]], LARGEST_INTEGER)]] = True
+        elif len(loose):
+            suspects[[at for at in loose.tolist() if _reaches(features[at].values(), LARGEST_INTEGER)]] = True
         if reference.task == "multiclass" and not reference.classes:
-            suspects |= [isinstance(score, Mapping) and _reaches(score, LARGEST_INTEGER) for score in scores]
+            scores = given.column("score")
+            suspects |= [isinstance(score, Mapping) and _reaches(score.values(), LARGEST_INTEGER) for score in scores]
         at = np.flatnonzero(suspects).tolist()
         if not at:
             return {}
-        checked = too_large_integers([records[position] for position in at])
+        checked = too_large_integers([given.record(position) for position in at])
         return {position: fault for position, fault in zip(at, checked, strict=True) if fault is not None}
 
     def _learn(
-        self,
-        model_id: str,
-        apart: Apart,
-        events: Sequence[Prediction],
-        times: npt.NDArray[np.float64],
-        panes: npt.NDArray[np.int64],
-        at: Sequence[int],
+        self, model_id: str, apart: Apart, given: _Given, times: Floats, panes: Indices, at: Sequence[int]
     ) -> None:
         """Sends whole rows of a model without a reference, as many as its baseline needs."""
         learned = self.state.learned_rows.get(model_id, 0)
         left = self.state.config.model_for(model_id).learn_rows - learned
         for place in at[: max(left, 0)]:
-            event, time = events[place], float(times[place])
+            event, time = given.event(place), float(times[place])
             apart.learning.append(
                 LearningRow(
                     int(panes[place]),
@@ -297,14 +289,6 @@ def _left_of(request_id: str, label: WaitingLabel) -> Record:
     return Record(label.offset, request_id.encode(), msgspec.json.encode(body), label.time)
 
 
-def _reaches(row: Mapping[str, FeatureValue], limit: int) -> bool:
-    """Whether a number of the row is as large as `limit`, on either side of zero."""
-    return any(type(value) is float and not -limit < value < limit for value in row.values())
-
-
-def _split(models: Sequence[str], positions: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
-    """Positions by model, each model's in order."""
-    by_model: dict[str, list[int]] = {}
-    for at in positions:
-        by_model.setdefault(models[at], []).append(at)
-    yield from by_model.items()
+def _reaches(values: Iterable[FeatureValue], limit: int) -> bool:
+    """Whether one of them is a number as large as `limit`, on either side of zero."""
+    return any(type(value) is float and not -limit < value < limit for value in values)

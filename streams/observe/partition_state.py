@@ -29,7 +29,6 @@ class Checkpoint(msgspec.Struct):
     lowest_ahead: float = float("inf")
     sequence: int = 0
     buckets: dict[int, int] = {}
-    mappings: list[str] = []
     samplers: dict[str, tuple[float, int, int, float]] = {}
     learned: dict[str, int] = {}
     counts: dict[str, int] = {}
@@ -58,6 +57,7 @@ class PartitionState:
             "join.delay_window": join.delay_window,
             "join.early_tolerance": join.early_tolerance,
             "join.late_retention": join.kept_past_window,
+            "panes.pane": self.pane_s,
         }
         require_same(f"observer of partition {partition}", stored.settings, self.settings)
         stored.agreed = stored.agreed if checkpoint else 0
@@ -65,7 +65,6 @@ class PartitionState:
         self.sequence = stored.sequence
         self.counts: dict[str, int] = stored.counts
         self.rejected: dict[str, int] = stored.rejected
-        self.mappings: list[str] = stored.mappings
         self.learned_rows: dict[str, int] = stored.learned
         self.samplers = {name: Sampler(*values) for name, values in stored.samplers.items()}
         self.rows = RequestRows(
@@ -93,7 +92,6 @@ class PartitionState:
                 self.watermark.lowest_ahead,
                 sequence,
                 self.rows.stored,
-                self.mappings,
                 {name: sampler.state() for name, sampler in self.samplers.items()},
                 self.learned_rows,
                 self.counts,
@@ -110,12 +108,6 @@ class PartitionState:
     def panes(self, visible: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """Arrival panes of times at which something became visible, epoch seconds."""
         return (visible // self.pane_s).astype(np.int64)
-
-    def mapping(self, fingerprint: str) -> int:
-        """The small number under which rows keep the reference that their bins were made with."""
-        if fingerprint not in self.mappings:
-            self.mappings.append(fingerprint)
-        return self.mappings.index(fingerprint)
 
     def sampler(self, reference: Reference, model_id: str, kind: Kind) -> Sampler:
         """Chooses which of the model's rows are sampled for streams of this kind."""

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leadline.partition import partition_of
-from streams.core.stage import Record
+from streams.core.records import Records
 
 TABLE = "keys"
 INCIDENTS = b"incidents"
@@ -103,19 +103,20 @@ class KeyCheck:
         self.partition = partition
         self.topics = unpacked(rows)
 
-    def see(self, topic: str, records: Sequence[Record], partitions: int) -> None:
+    def see(self, topic: str, records: Records, partitions: int) -> None:
         """Look at some of a batch's keys, evenly spread."""
         if partitions < 2 or not records:
             return
-        sample = records if len(records) <= SAMPLE else records[:: -(-len(records) // SAMPLE)]
-        wrong = np.array([record.key is None for record in sample])
-        belongs = partitions_of([record.key or b"" for record in sample], partitions)
+        step = -(-len(records) // SAMPLE)
+        sample = records.keys[::step]
+        wrong = np.array([key is None for key in sample])
+        belongs = partitions_of([key or b"" for key in sample], partitions)
         wrong |= belongs != self.partition
         keys = self.topics.setdefault(topic, Keys())
         at = np.flatnonzero(wrong)
         keys.see(len(sample), len(at))
         if len(at):
-            keys.example = (sample[at[-1]].offset, int(belongs[at[-1]]))
+            keys.example = (records.offsets[int(at[-1]) * step], int(belongs[at[-1]]))
 
     def rows(self, topics: Iterable[str]) -> dict[bytes, bytes]:
         """What is to be committed with a batch of these topics."""

@@ -1,7 +1,7 @@
 """The rows of one source partition: a bounded cache over hashes by time bucket, and the writes that a batch makes.
 
 The store, not this cache, bounds the delay window. A bucket that this owner has seen from its beginning is whole in memory, so that a
-request id which is not found there need not be asked for; only buckets that were evicted, or written before a claim, are read.
+request which is not found there need not be asked for; only buckets that were evicted, or written before a claim, are read.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ BUCKETS = (
 
 
 class RequestRows:
-    """Rows by request id. `kept_s` is how long a row lives in event time; `stored` are the buckets that the store holds, with their
-    number of rows."""
+    """Rows by their keys (`row_keys.py`). `kept_s` is how long a row lives in event time; `stored` are the buckets that the store
+    holds, with their number of rows."""
 
     def __init__(self, kept_s: float, cache_rows: int, stored: Mapping[int, int] | None = None) -> None:
         self.width_s = max(kept_s / BUCKETS, 1.0)
         self.kept_s = kept_s
         self.cache_rows = cache_rows
-        self.rows: dict[str, bytes] = {}
+        self.rows: dict[bytes, bytes] = {}
         self.stored: dict[int, int] = dict(stored or {})
         """Live buckets, and how many rows each was given: what a successor may load whole."""
         self.absent_from_cache: set[int] = set(self.stored)
-        self._members: dict[int, list[str]] = {}
+        self._members: dict[int, list[bytes]] = {}
         self.writes: dict[str, dict[bytes, bytes]] = {}
         self.removes: dict[str, list[bytes]] = {}
 
@@ -53,12 +53,12 @@ class RequestRows:
     def bucket_of(self, time: float) -> int:
         return int(time // self.width_s)
 
-    def missing(self, ids: Iterable[str]) -> dict[str, list[bytes]]:
-        """What to read before these ids can be judged: every bucket that is not whole in memory, newest first."""
+    def missing(self, keys: Iterable[bytes]) -> dict[str, list[bytes]]:
+        """What to read before these requests can be judged: every bucket that is not whole in memory, newest first."""
         if not self.absent_from_cache:
             return {}
         rows = self.rows
-        fields = [name.encode() for name in dict.fromkeys(ids) if name not in rows]
+        fields = [key for key in dict.fromkeys(keys) if key not in rows]
         return {self.table(bucket): fields for bucket in sorted(self.absent_from_cache, reverse=True)} if fields else {}
 
     def take_found(self, found: Mapping[str, Mapping[bytes, bytes]]) -> None:
@@ -66,58 +66,48 @@ class RequestRows:
         for table in sorted(found, key=lambda name: -int(name[2:])):
             bucket = int(table[2:])
             members = self._members.setdefault(bucket, [])
-            for field, row in found[table].items():
-                name = field.decode()
-                if name not in self.rows:
-                    self.rows[name] = row
-                    members.append(name)
+            for key, row in found[table].items():
+                if key not in self.rows:
+                    self.rows[key] = row
+                    members.append(key)
 
     def load(self, bucket: int, rows: Mapping[bytes, bytes]) -> None:
         """A whole bucket from the store."""
         self.take_found({self.table(bucket): rows})
         self.absent_from_cache.discard(bucket)
 
-    def put(self, name: str, row: bytes, time: float) -> None:
-        """Writes a row; a row of the same id in another bucket (a label that waited) goes."""
-        bucket = int(time // self.width_s)
-        old = self.rows.get(name)
-        self.rows[name] = row
+    def put(self, key: bytes, row: bytes, time: float) -> None:
+        """Writes a row; a row of the same request in another bucket (a label that waited) goes."""
+        bucket = self.bucket_of(time)
+        old = self.rows.get(key)
+        self.rows[key] = row
         moved = False
-        if old is None:
-            self._members.setdefault(bucket, []).append(name)
-        elif (before := self.bucket_of(time_of(old))) != bucket:
+        if old is not None and (before := self.bucket_of(time_of(old))) != bucket:
             moved = True
-            self._members.setdefault(bucket, []).append(name)
             table = self.table(before)
-            self.removes.setdefault(table, []).append(name.encode())
-            self.writes.get(table, {}).pop(name.encode(), None)
-        table = f"b:{bucket}"
-        writes = self.writes.get(table)
-        if writes is None:
-            writes = self.writes[table] = {}
-        writes[name.encode()] = row
+            self.removes.setdefault(table, []).append(key)
+            self.writes.get(table, {}).pop(key, None)
+        self.writes.setdefault(self.table(bucket), {})[key] = row
         if old is None or moved:
+            self._members.setdefault(bucket, []).append(key)
             self.stored[bucket] = self.stored.get(bucket, 0) + 1
 
-    def put_many(
-        self, names: Sequence[str], fields: Sequence[bytes], rows: Sequence[bytes], times: Floats, *, new: bool
-    ) -> None:
-        """`put` of rows that are all new, or all known with these very times; `fields` are the names as bytes."""
-        if not names:
+    def put_many(self, keys: Sequence[bytes], rows: Sequence[bytes], times: Floats, *, new: bool) -> None:
+        """`put` of rows that are all new, or all known with these very times."""
+        if not keys:
             return
-        self.rows.update(zip(names, rows, strict=True))
+        self.rows.update(zip(keys, rows, strict=True))
         buckets = (times // self.width_s).astype(np.int64)
         first, last = int(buckets.min()), int(buckets.max())
         for bucket in range(first, last + 1) if first == last else np.unique(buckets).tolist():
-            of_names, of_fields, of_rows = names, fields, rows
+            of_keys, of_rows = keys, rows
             if first != last:
                 at = np.flatnonzero(buckets == bucket).tolist()
-                of_names = [names[i] for i in at]
-                of_fields, of_rows = [fields[i] for i in at], [rows[i] for i in at]
-            self.writes.setdefault(self.table(bucket), {}).update(zip(of_fields, of_rows, strict=True))
+                of_keys, of_rows = [keys[i] for i in at], [rows[i] for i in at]
+            self.writes.setdefault(self.table(bucket), {}).update(zip(of_keys, of_rows, strict=True))
             if new:
-                self._members.setdefault(bucket, []).extend(of_names)
-                self.stored[bucket] = self.stored.get(bucket, 0) + len(of_names)
+                self._members.setdefault(bucket, []).extend(of_keys)
+                self.stored[bucket] = self.stored.get(bucket, 0) + len(of_keys)
 
     def expire(self, clock: float) -> list[str]:
         """Drops buckets that no label may join or be told `late` from any more; returns their tables."""
@@ -139,10 +129,10 @@ class RequestRows:
                 self.absent_from_cache.add(oldest)
 
     def _forget(self, bucket: int) -> None:
-        for name in self._members.pop(bucket, ()):
-            row = self.rows.get(name)
+        for key in self._members.pop(bucket, ()):
+            row = self.rows.get(key)
             if row is not None and self.bucket_of(time_of(row)) == bucket:
-                del self.rows[name]
+                del self.rows[key]
 
     def take_changes(self) -> tuple[dict[str, dict[bytes, bytes]], dict[str, list[bytes]]]:
         """The writes and removes since the last call."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from leadline.events import DigestSample
 from streams.counting.measure import Columns
 from streams.counting.references import Reference
-from streams.counting.sampling import NO_LEVEL, Indices, Sampler, mixed_hashes, row_hashes, to_levels
+from streams.counting.sampling import NO_LEVEL, Indices, Sampler, mixed_hashes, to_levels
 from streams.counting.value_streams import Kind, loss_range, losses, score_range
 from streams.observe.gather import distinct_codes
 from streams.observe.observation import Batch
@@ -72,14 +72,15 @@ def sample_predictions(
     batch: Batch,
     reference: Reference,
     samplers: Samplers,
-    ids: Sequence[bytes],
+    hashes: Indices,
     columns: Columns,
     times: Floats,
     panes: Indices,
     combinations: Indices,
 ) -> None:
-    """Adds the chosen rows' scores, and by samplers of their own their numeric features. `ids` in UTF-8."""
-    chooser = Chooser(batch, samplers, row_hashes(ids), panes, combinations)
+    """Adds the chosen rows' scores, and by samplers of their own their numeric features. `hashes` [n] of 32 bits
+    choose them."""
+    chooser = Chooser(batch, samplers, hashes, panes, combinations)
     chosen = chooser.choose("score")
     limits = score_range(reference)
     if limits is not None:

@@ -12,9 +12,8 @@ It never takes one too few: a message is sent after its commit, so a line that t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 
-from streams.core.stage import Record
+from streams.core.records import Records
 from streams.store.tables import Outgoing, Owner, Tables
 
 LINE_HEADER = "leadline-line"
@@ -34,16 +33,15 @@ def read_line(text: bytes) -> tuple[Owner, str, int] | None:
         return None
 
 
-async def still_known(tables: Tables, records: Sequence[Record]) -> list[Record]:
+async def still_known(tables: Tables, records: Records) -> Records:
     """The records without those whose commit the store has lost. A record without a line is none of ours, and stays."""
-    read = [read_line(record.line) if record.line else None for record in records]
+    if records.lines is None:
+        return records
+    read = [read_line(line) if line else None for line in records.lines]
     fences: dict[Owner, set[str]] = defaultdict(set)
     for line in read:
         if line is not None:
             fences[line[0]].add(line[1])
     known = {owner: await tables.lines(owner, sorted(wanted)) for owner, wanted in fences.items()}
-    return [
-        record
-        for record, line in zip(records, read, strict=True)
-        if line is None or line[2] <= known[line[0]].get(line[1], 0)
-    ]
+    kept = [at for at, line in enumerate(read) if line is None or line[2] <= known[line[0]].get(line[1], 0)]
+    return records if len(kept) == len(records) else records.pick(kept)

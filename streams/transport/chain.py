@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from streams.core.stage import Record
+from streams.core.records import Records
 
 LONG = 64  # offsets in a row without a record: more than the markers of transactions that end one after another
 TRUST_S = 60.0  # how long a lane that has shown a hole twice is believed without asking again
@@ -32,7 +32,7 @@ class Part(NamedTuple):
     topic: str
     begin: int
     end: int
-    records: list[Record]
+    records: Records
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Lane:
     place: Place
     begin: int
     upto: int
-    records: list[Record] = field(default_factory=list)
+    records: Records = field(default_factory=lambda: Records.of(()))
     arrived_at: float = 0.0  # when something last came, or the lane was placed; monotonic seconds
     handed: float | None = None  # broker timestamp of the last record handed over
     asked: tuple[int, int] | None = None  # the hole [from, to) that the log was asked about again
@@ -53,13 +53,12 @@ class Lane:
     def take(self, count: int) -> Part:
         """The first `count` records leave the lane."""
         if count >= len(self.records):
-            records, self.records, end = self.records, [], self.upto
+            records, self.records, end = self.records, Records.of(()), self.upto
         else:
-            records = self.records[:count]
-            del self.records[:count]
-            end = self.records[0].offset
+            records = self.records.cut(count)
+            end = self.records.offsets[0]
         if records:
-            self.handed = records[-1].timestamp
+            self.handed = records.timestamps[-1]
         part = Part(self.place.topic, self.begin, end, records)
         self.begin = end
         return part
@@ -93,34 +92,34 @@ class Chain:
         """Where the log must be read on, for every lane."""
         return {place: lane.upto for place, lane in self.lanes.items()}
 
-    def arrive(self, place: Place, records: list[Record], now: float) -> bool:
+    def arrive(self, place: Place, records: Records, now: float) -> bool:
         """Take records in. False: there is a hole, and the log must be read again from `lane.upto`."""
         lane = self.lanes.get(place)
         if lane is None or not records:
             return True
-        if records[0].offset < lane.upto:
-            records = records[bisect.bisect_left(records, lane.upto, key=lambda record: record.offset) :]
+        if records.offsets[0] < lane.upto:
+            records = records[bisect.bisect_left(records.offsets, lane.upto) :]
             if not records:
                 return True
         lane.arrived_at = now
-        missing = records[-1].offset + 1 - lane.upto - len(records)
+        missing = records.offsets[-1] + 1 - lane.upto - len(records)
         if missing:
             if now >= lane.trusted_until and not self._believed(lane, records, now):
                 return False
             # Counted anew: what came before a hole may have been taken just now.
-            missing = records[-1].offset + 1 - lane.upto - len(records)
+            missing = records.offsets[-1] + 1 - lane.upto - len(records)
             lane.holes += missing
             if missing > LONG:
-                lane.long_holes += _long_holes(lane.upto, records)
+                lane.long_holes += _long_holes(lane.upto, records.offsets)
         lane.records.extend(records)
-        lane.upto = records[-1].offset + 1
+        lane.upto = records.offsets[-1] + 1
         return True
 
     @staticmethod
-    def _believed(lane: Lane, records: list[Record], now: float) -> bool:
+    def _believed(lane: Lane, records: Records, now: float) -> bool:
         """Whether the first hole is the one asked about. If not, the records before it are taken, and it is noted."""
-        before = next(index for index, record in enumerate(records) if record.offset != lane.upto + index)
-        hole = (lane.upto + before, records[before].offset)
+        before = next(index for index, offset in enumerate(records.offsets) if offset != lane.upto + index)
+        hole = (lane.upto + before, records.offsets[before])
         if lane.asked == hole:
             lane.trusted_until = now + TRUST_S
             return True
@@ -131,20 +130,19 @@ class Chain:
         return False
 
 
-def _long_holes(upto: int, records: list[Record]) -> list[tuple[int, int]]:
+def _long_holes(upto: int, offsets: Iterable[int]) -> list[tuple[int, int]]:
     found = []
-    for record in records:
-        if record.offset - upto > LONG:
-            found.append((upto, record.offset))
-        upto = record.offset + 1
+    for offset in offsets:
+        if offset - upto > LONG:
+            found.append((upto, offset))
+        upto = offset + 1
     return found
 
 
-def count_until(records: list[Record], timestamp: float) -> int:
+def count_until(records: Records, timestamp: float) -> int:
     """How many leading records are not later than `timestamp`, supposing that timestamps ascend."""
-    if not records or records[-1].timestamp <= timestamp:
-        return len(records)
-    return bisect.bisect_right(records, timestamp, key=lambda record: record.timestamp)
+    stamps = records.timestamps
+    return len(stamps) if not stamps or stamps[-1] <= timestamp else bisect.bisect_right(stamps, timestamp)
 
 
 def share(lanes: Iterable[Lane], behind: Iterable[bool], limit: int, slack_s: float) -> list[int]:
@@ -157,7 +155,7 @@ def share(lanes: Iterable[Lane], behind: Iterable[bool], limit: int, slack_s: fl
     horizon = float("inf")
     for lane, late in zip(held, behind, strict=True):
         if late:
-            front = lane.records[-1].timestamp if lane.records else lane.handed
+            front = lane.records.timestamps[-1] if lane.records else lane.handed
             horizon = min(horizon, float("-inf") if front is None else front)
     counts = [count_until(lane.records, horizon + slack_s) for lane in held]
     return counts if sum(counts) <= limit else _cap(held, counts, limit)
@@ -165,8 +163,8 @@ def share(lanes: Iterable[Lane], behind: Iterable[bool], limit: int, slack_s: fl
 
 def _cap(lanes: list[Lane], counts: list[int], limit: int) -> list[int]:
     """`counts` cut to `limit` at one point of broker time."""
-    low = min(lane.records[0].timestamp for lane, count in zip(lanes, counts, strict=True) if count)
-    high = max(lane.records[count - 1].timestamp for lane, count in zip(lanes, counts, strict=True) if count)
+    low = min(lane.records.timestamps[0] for lane, count in zip(lanes, counts, strict=True) if count)
+    high = max(lane.records.timestamps[count - 1] for lane, count in zip(lanes, counts, strict=True) if count)
     kept = [0] * len(lanes)
     for _ in range(40):  # halves a day to below a microsecond
         middle = (low + high) / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +11,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaException
 
-from streams.core.effects import merge, overlay
-from streams.core.stage import Effects, Record, Send, Stage, StageFactory
+from streams.core.stage import Effects, Send, Stage, StageFactory
 from streams.observe import partitioner
 from streams.observe.partitioner import Finding, KeyCheck, Keys, Misplacements, unpacked
 from streams.store import log_identity
@@ -261,26 +261,20 @@ class Work:
     async def _fold(self, parts: Sequence[Part]) -> tuple[Effects, list[Outgoing]]:
         stage = self._stage
         assert stage is not None  # live
-        effects: Effects | None = None
-        outgoing: list[Outgoing] = []
-        for part in parts:
-            source = self._shared.settings.topics.source(part.topic)
-            try:
-                wanted = stage.needed(source, part.records)
-                found = await self._shared.tables.read(self.owner, wanted) if wanted else {}
-                if effects is not None:
-                    overlay(found, wanted, effects)
-                new = stage.fold(source, part.records, found, time.time())
-            except StoreUnavailable:
-                raise
-            except Exception:
-                log.exception("%s failed on %s offsets %d to %d", self.owner, part.topic, part.begin, part.end - 1)
-                raise
-            identity = f"{part.topic}-{self.owner.partition}-{part.end - 1}"
-            outgoing += self._owed(new.sends, identity, self._sequence + len(outgoing), self._fence)
-            effects = new if effects is None else merge(effects, new)
-        assert effects is not None  # parts is not empty
-        return effects, outgoing
+        arrived = {self._shared.settings.topics.source(part.topic): part.records for part in parts}
+        try:
+            wanted = stage.needed(arrived)
+            found = await self._shared.tables.read(self.owner, wanted) if wanted else {}
+            effects = stage.fold(arrived, found, time.time())
+        except StoreUnavailable:
+            raise
+        except Exception:
+            read = ", ".join(f"{part.topic} offsets {part.begin} to {part.end - 1}" for part in parts)
+            log.exception("%s failed on %s", self.owner, read)
+            raise
+        # Every commit moves the offset of its first part on: no two have the same.
+        identity = f"{parts[0].topic}-{self.owner.partition}-{parts[0].end - 1}"
+        return effects, self._owed(effects.sends, identity, self._sequence, self._fence)
 
     async def _commit(self, effects: Effects, outgoing: list[Outgoing], ends: Mapping[str, int]) -> None:
         shared, log_id = self._shared, self._shared.settings.log_id
@@ -359,8 +353,7 @@ class Work:
             if not self.live or self._stage is None:
                 return
             self.active_at = time.monotonic()
-            no_records: Sequence[Record] = ()
-            effects = self._stage.fold(self._shared.settings.topics.source(self.topics[0]), no_records, {}, time.time())
+            effects = self._stage.fold({}, {}, time.time())
             if effects == Effects():
                 return
             topic = self.topics[0]
@@ -377,7 +370,7 @@ class Work:
 
 def _after(part: Part, offset: int) -> Part:
     """The part without what lies below `offset`."""
-    return part._replace(begin=offset, records=[record for record in part.records if record.offset >= offset])
+    return part._replace(begin=offset, records=part.records[bisect.bisect_left(part.records.offsets, offset) :])
 
 
 __all__ = ["DataGap", "GapHook", "StateAhead", "StateMissing", "Work", "no_alert"]

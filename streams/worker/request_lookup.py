@@ -11,21 +11,25 @@ import msgspec
 from leadline.config import Config
 from leadline.partition import partition_of
 from streams.baselines.reference_files import read_reference
+from streams.core.request_keys import request_key
 from streams.counting.references import BadReference, Reference, load_reference
 from streams.observe.combinations import Combination
 from streams.observe.partition_state import COMBINATIONS_TABLE, Checkpoint
 from streams.observe.request_rows import RequestRows
 from streams.observe.rows import (
     EARLY,
-    HEADER_BYTES,
     JOINED,
-    KIND_AT,
     LATE_SEEN,
     REVISED,
     TOO_EARLY_SEEN,
     class_scores,
-    headers,
+    codes_at,
+    combination_of,
+    has_flag,
+    heads,
+    kind_of,
     label_of,
+    time_of,
     unpack_waiting,
 )
 from streams.store.store import Store
@@ -49,7 +53,7 @@ def look_up(store: Store, config: Config, request_id: str) -> dict[str, Any] | N
             continue
         state = msgspec.msgpack.decode(packed, type=Checkpoint)
         for bucket in sorted(state.buckets, reverse=True):
-            row = store.row(f"{owner}:t:{RequestRows.table(bucket)}", request_id.encode())
+            row = store.row(f"{owner}:t:{RequestRows.table(bucket)}", request_key(request_id))
             if row is not None:
                 found = {
                     "request_id": request_id,
@@ -72,7 +76,7 @@ def known_partitions(store: Store, prefix: str) -> list[int]:
 
 def _describe(store: Store, config: Config, owner: str, state: Checkpoint, row: bytes) -> dict[str, Any]:
     watermark = state.watermark if math.isfinite(state.watermark) else None
-    if row[KIND_AT] == EARLY:
+    if kind_of(row) == EARLY:
         waiting = unpack_waiting(row)
         return {
             "state": "early"
@@ -83,16 +87,15 @@ def _describe(store: Store, config: Config, owner: str, state: Checkpoint, row: 
             "labels": [label.label for label in waiting],
             "watermark": watermark,
         }
-    header = headers([row])[0]
-    packed = store.row(f"{owner}:t:{COMBINATIONS_TABLE}", str(int(header["combination"])).encode())
-    who = msgspec.msgpack.decode(packed, type=Combination) if packed else Combination("?", "?", "?", ())
-    reference = _reference(store, config, who.model_id, state.mappings[int(header["mapping"])])
-    flags, time = int(header["flags"]), float(header["time"])
+    packed = store.row(f"{owner}:t:{COMBINATIONS_TABLE}", str(combination_of(row)).encode())
+    who = msgspec.msgpack.decode(packed, type=Combination) if packed else Combination("?", "?", "?", (), "")
+    reference = _reference(store, config, who.model_id, who.bins)
+    head, time = heads([row]), time_of(row)
     due = time + config.join.delay_window
-    joined = row[KIND_AT] == JOINED
+    joined = kind_of(row) == JOINED
     if joined:
         name, meaning = "joined", "prediction and label were counted together"
-    elif flags & LATE_SEEN:
+    elif has_flag(row, LATE_SEEN):
         name, meaning = "late", "its label came after the delay window"
     elif watermark is not None and due < watermark:
         name, meaning = "expired", "no label came within the delay window"
@@ -108,17 +111,17 @@ def _describe(store: Store, config: Config, owner: str, state: Checkpoint, row: 
         "timestamp": time,
         "due_at": due,
         "watermark": watermark,
-        "score": _finite(float(header["score"])),
-        "predicted": _finite(float(header["predicted"])),
+        "score": _finite(float(head.score[0])),
+        "predicted": _finite(float(head.predicted[0])),
     }
     if joined:
         found["label"] = _class(reference, label_of(row))
-        found["revised"] = bool(flags & REVISED)
-    if flags & TOO_EARLY_SEEN:
+        found["revised"] = has_flag(row, REVISED)
+    if has_flag(row, TOO_EARLY_SEEN):
         found["note"] = "a label stamped too long before its prediction was not counted"
     if reference is not None:
         found["predicted"] = _class(reference, found["predicted"])
-        codes = row[HEADER_BYTES : HEADER_BYTES + len(reference.features)]
+        codes = row[codes_at(row) : codes_at(row) + len(reference.features)]
         found["features"] = {
             feature.name: feature.bins.labels[code] for feature, code in zip(reference.features, codes, strict=False)
         }

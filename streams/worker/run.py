@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from leadline.config import Config
 from streams.baselines.reference_book import ReferenceBook
-from streams.core.stage import Effects, Record, Send, Stage, StageFactory
-from streams.observe.observe import Observer
+from streams.core.stage import Send
 from streams.observe.partitioner import Finding
 from streams.store.redis_client import shown
 from streams.store.tables import Kind
@@ -64,43 +63,6 @@ def worker_settings(
     if worker_id is None:
         return settings
     return replace(settings, worker_id=worker_id)
-
-
-@dataclass(frozen=True, slots=True)
-class QuietWhenIdle:
-    """A factory whose stages do nothing on an idle fold unless there is something to send or to show.
-
-    An idle observer must not speak: its clock stands still, and saying so again and again would hold the judges' clocks. It shows once
-    what it has: the worker before it may have died between its last commit and showing it.
-    """
-
-    factory: StageFactory
-
-    def whole(self, checkpoint: bytes) -> Sequence[str]:
-        return self.factory.whole(checkpoint)
-
-    def build(self, partition: int, checkpoint: bytes, tables: Mapping[str, Mapping[bytes, bytes]]) -> Stage:
-        return _Quiet(self.factory.build(partition, checkpoint, tables))
-
-
-class _Quiet:
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._shown = False
-
-    def needed(self, source: str, records: Sequence[Record]) -> Mapping[str, Sequence[bytes]]:
-        return self._stage.needed(source, records)
-
-    def fold(
-        self, source: str, records: Sequence[Record], found: Mapping[str, Mapping[bytes, bytes]], now: float
-    ) -> Effects:
-        if not records and source in ("predictions", "labels"):
-            shown, self._shown = self._shown, True
-            return Effects(views=self._stage.views()) if isinstance(self._stage, Observer) and not shown else Effects()
-        effects = self._stage.fold(source, records, found, now)
-        if not records and not (effects.views or effects.sends or effects.writes or effects.removes):
-            return Effects()
-        return effects
 
 
 class GapTold:
@@ -157,11 +119,11 @@ def run(
         judge = JudgeFactory(config, book)
         return run_worker(
             settings,
-            QuietWhenIdle(observe),
-            QuietWhenIdle(judge),
+            observe,
+            judge,
             on_gap=on_gap or GapTold(config),
             on_keys=KeysTold(config),
         )
 
 
-__all__ = ["BOTH", "GapTold", "QuietWhenIdle", "run", "topic_specs", "worker_settings"]
+__all__ = ["BOTH", "GapTold", "run", "topic_specs", "worker_settings"]

@@ -20,7 +20,6 @@ from leadline.events import Digest, Rejected
 from streams.baselines.reference_book import ReferenceBook
 from streams.baselines.reference_files import build_reference
 from streams.core.digest_cells import unpack_cells
-from streams.core.effects import merge, overlay
 from streams.core.stage import Effects, Record
 from streams.counting.layout import AGE_EDGES_S
 from streams.counting.references import Reference
@@ -42,8 +41,10 @@ class Event(NamedTuple):
     source: str
     body: dict[str, Any]
 
-    def record(self, offset: int) -> Record:
-        return Record(offset, self.body["request_id"].encode(), json.dumps(self.body).encode(), LATER)
+    def record(self, offset: int, place: int = 0) -> Record:
+        """As the broker has it, which stamps messages in the order of their `place`."""
+        value = json.dumps(self.body).encode()
+        return Record(offset, self.body["request_id"].encode(), value, LATER + place * 1e-3)
 
 
 def reference() -> Reference:
@@ -330,7 +331,7 @@ SECTIONS_NOT_TOLD = (
 
 
 class Run:
-    """An observer on a store of dictionaries: batches, restarts, two batches in one commit."""
+    """An observer on a store of dictionaries: batches of one source or both, restarts."""
 
     def __init__(self, config: Config, known: Reference) -> None:
         self.config = config
@@ -350,22 +351,15 @@ class Run:
         whole = {table: dict(self.store.get(table, {})) for table in factory.whole(self.written)}
         self.observer: Observer = factory.build(0, self.written, whole)
 
-    def batches(self, parts: Sequence[tuple[str, Sequence[Record]]], now: float = 0.0) -> None:
-        """Batches that are committed together."""
-        effects: Effects | None = None
-        for source, records in parts:
-            wanted = self.observer.needed(source, records)
-            self.reads += sum(map(len, wanted.values()))
-            found = {
-                table: {name: rows[name] for name in names if name in (rows := self.store.get(table, {}))}
-                for table, names in wanted.items()
-            }
-            if effects is not None:
-                overlay(found, wanted, effects)
-            new = self.observer.fold(source, records, found, now)
-            effects = new if effects is None else merge(effects, new)
-        if effects is not None:
-            self.commit(effects)
+    def batch(self, arrived: Mapping[str, Sequence[Record]], now: float = 0.0) -> None:
+        """One batch and its commit."""
+        wanted = self.observer.needed(arrived)
+        self.reads += sum(map(len, wanted.values()))
+        found = {
+            table: {name: rows[name] for name in names if name in (rows := self.store.get(table, {}))}
+            for table, names in wanted.items()
+        }
+        self.commit(self.observer.fold(arrived, found, now))
 
     def commit(self, effects: Effects) -> None:
         for table in effects.drops:
@@ -383,24 +377,21 @@ class Run:
                 self.rejected[msgspec.json.decode(send.value, type=Rejected).reason] += 1
 
     def feed(self, events: Sequence[Event], cuts: random.Random, largest: int, restart: float = 0.0) -> None:
-        """The whole log, cut at random into batches of one source each."""
+        """The whole log, cut at random into batches of one source or both."""
         offsets: Counter[str] = Counter()
-        parts: list[tuple[str, list[Record]]] = []
-        together, size = 1, 1
-        for at, event in enumerate(events):
-            if not parts or parts[-1][0] != event.source or len(parts[-1][1]) >= size:
-                if len(parts) >= together:
-                    self.batches(parts)
-                    parts = []
-                    together = cuts.choice((1, 1, 2, 3))
-                    if cuts.random() < restart:
-                        self.start()
-                parts.append((event.source, []))
-                size = cuts.randint(1, largest)
-            parts[-1][1].append(event.record(offsets[event.source]))
+        arrived: dict[str, list[Record]] = {}
+        size, alone = 1, True
+        for place, event in enumerate(events):
+            full = sum(map(len, arrived.values())) >= size or (alone and arrived and event.source not in arrived)
+            if full:
+                self.batch(arrived)
+                arrived = {}
+                size, alone = cuts.randint(1, largest), cuts.random() < 0.5
+                if cuts.random() < restart:
+                    self.start()
+            arrived.setdefault(event.source, []).append(event.record(offsets[event.source], place))
             offsets[event.source] += 1
-            assert at < len(events)
-        self.batches(parts)
+        self.batch(arrived)
 
     def feed_mixed(self, events: Sequence[Event], cuts: random.Random, largest: int) -> None:
         """The whole log as a backtest reads it: batches that hold both sources, with the order of arrival."""
@@ -409,15 +400,15 @@ class Run:
         while at < len(events):
             size = cuts.randint(1, largest)
             arrived: dict[str, list[Record]] = {"predictions": [], "labels": []}
-            places: dict[str, dict[int, int]] = {"predictions": {}, "labels": {}}
+            places: dict[str, list[int]] = {"predictions": [], "labels": []}
             for place, event in enumerate(events[at : at + size]):
-                offset = offsets[event.source]
+                arrived[event.source].append(event.record(offsets[event.source]))
+                places[event.source].append(place)
                 offsets[event.source] += 1
-                arrived[event.source].append(event.record(offset))
-                places[event.source][offset] = place
-            seen = self.observer.observe(arrived, {}, 0.0, Order(places["predictions"], places["labels"]))
+            order = Order(np.array(places["predictions"], np.int64), np.array(places["labels"], np.int64))
+            seen = self.observer.observe(arrived, {}, 0.0, order)
             self.digests += seen.digests
-            self.rejected.update(fault.reason for fault in seen.faults)
+            self.rejected.update(fault.reason for faults in seen.faults.values() for fault in faults)
             self.rejected["duplicate"] += len(seen.duplicates)
             at += size
 
@@ -480,19 +471,19 @@ def assert_same(run: Run, oracle: Oracle) -> None:
         assert layout.part(found[where], "delay").sum() == layout.one(vector, "joined")
 
 
-def assert_same_states(rows: Mapping[str, bytes], oracle: Oracle) -> None:
+def assert_same_states(rows: Mapping[bytes, bytes], oracle: Oracle) -> None:
     """The rows say of every request what the oracle says."""
-    from streams.observe.rows import EARLY, JOINED, LATE_SEEN
+    from streams.observe.rows import EARLY, JOINED, LATE_SEEN, has_flag, kind_of
 
     states: Counter[str] = Counter()
     for row in rows.values():
         kind = (
             "orphan"
-            if row[0] == EARLY
+            if kind_of(row) == EARLY
             else "joined"
-            if row[0] == JOINED
+            if kind_of(row) == JOINED
             else "late"
-            if row[1] & LATE_SEEN
+            if has_flag(row, LATE_SEEN)
             else "unlabelled"
         )
         states[kind] += 1

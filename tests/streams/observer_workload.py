@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from detectors.binning import CategoryBins
 from leadline.config import Config
@@ -222,7 +223,8 @@ class Said:
             parts += [[(send.topic, send.key, send.partition) for send in seen.sends]]
             parts += [_without_detail(send.value) for send in seen.sends if send.topic.endswith("rejected")]
         else:
-            parts += [[(fault.record, fault.reason) for fault in seen.faults], seen.duplicates, seen.drops]
+            faults = [(source, fault.record, fault.reason) for source in seen.faults for fault in seen.faults[source]]
+            parts += [faults, seen.duplicates, seen.drops]
             parts += [[_sorted(part) for part in observer.rows.take_changes()], observer.combinations.take_new()]
         self.exact.update(repr(parts).encode())
 
@@ -252,8 +254,8 @@ class Said:
         }
 
 
-def run_live(log: list[tuple[str, Record]], batch: int) -> Said:
-    """Batches of one topic each through `needed` and `fold`, the store held in a dict."""
+def run_live(log: list[tuple[str, Record]], batch: int, together: bool = False) -> Said:
+    """Batches of one topic each, or of both, through `needed` and `fold`, the store held in a dict."""
     config = _config()
     observer = Observer(3, config, ReferenceBook(config, references()), digest_partitions=2)
     store: dict[str, dict[bytes, bytes]] = {}
@@ -261,30 +263,36 @@ def run_live(log: list[tuple[str, Record]], batch: int) -> Said:
     queue: dict[str, list[Record]] = {"predictions": [], "labels": []}
     for at, (source, record) in enumerate(log):
         queue[source].append(record)
-        for name, waiting in queue.items():
-            if len(waiting) >= batch or (at == len(log) - 1 and waiting):
-                needed = observer.needed(name, waiting)
-                said.exact.update(repr(needed).encode())
-                found = {
-                    table: {field: store[table][field] for field in fields if field in store.get(table, {})}
-                    for table, fields in needed.items()
-                }
-                effects = observer.fold(name, waiting, found, BEGIN_S)
-                for table, rows in effects.writes.items():
-                    store.setdefault(table, {}).update(rows)
-                for table, fields in effects.removes.items():
-                    for row in fields:
-                        store.get(table, {}).pop(row, None)
-                for table in effects.drops:
-                    store.pop(table, None)
-                sent = [
-                    msgspec.json.decode(send.value, type=Digest)
-                    for send in effects.sends
-                    if send.topic.endswith("digests")
-                ]
-                said.take(observer, effects, sent)
-                queue[name] = []
+        last = at == len(log) - 1
+        if together:
+            parts = [queue] if last or sum(map(len, queue.values())) >= batch else []
+        else:
+            parts = [{name: waiting} for name, waiting in queue.items() if len(waiting) >= batch or (last and waiting)]
+        for arrived in parts:
+            _live_batch(observer, store, arrived, said)
+            queue |= {name: [] for name in arrived}
     return said
+
+
+def _live_batch(
+    observer: Observer, store: dict[str, dict[bytes, bytes]], arrived: dict[str, list[Record]], said: Said
+) -> None:
+    needed = observer.needed(arrived)
+    said.exact.update(repr(needed).encode())
+    found = {
+        table: {field: store[table][field] for field in fields if field in store.get(table, {})}
+        for table, fields in needed.items()
+    }
+    effects = observer.fold(arrived, found, BEGIN_S)
+    for table, rows in effects.writes.items():
+        store.setdefault(table, {}).update(rows)
+    for table, fields in effects.removes.items():
+        for row in fields:
+            store.get(table, {}).pop(row, None)
+    for table in effects.drops:
+        store.pop(table, None)
+    sent = [msgspec.json.decode(send.value, type=Digest) for send in effects.sends if send.topic.endswith("digests")]
+    said.take(observer, effects, sent)
 
 
 def run_backtest(log: list[tuple[str, Record]], batch: int) -> Said:
@@ -294,11 +302,12 @@ def run_backtest(log: list[tuple[str, Record]], batch: int) -> Said:
     said = Said()
     for begin in range(0, len(log), batch):
         arrived: dict[str, list[Record]] = {"predictions": [], "labels": []}
-        places: dict[str, dict[int, int]] = {"predictions": {}, "labels": {}}
+        places: dict[str, list[int]] = {"predictions": [], "labels": []}
         for place, (source, record) in enumerate(log[begin : begin + batch]):
             arrived[source].append(record)
-            places[source][record.offset] = place
-        seen = observer.observe(arrived, {}, 0.0, Order(places["predictions"], places["labels"]))
+            places[source].append(place)
+        order = Order(np.array(places["predictions"], np.int64), np.array(places["labels"], np.int64))
+        seen = observer.observe(arrived, {}, 0.0, order)
         said.take(observer, seen, seen.digests)
     return said
 
@@ -310,6 +319,8 @@ def summaries() -> dict[str, dict[str, Any]]:
         "dense": run_live(dense, 2500).summary(),
         "slow": run_live(slow, 400).summary(),
         "dribble": run_live(dribble, 7).summary(),
+        "dense together": run_live(dense, 2500, together=True).summary(),
+        "dribble together": run_live(dribble, 7, together=True).summary(),
         "backtest": run_backtest(dense, 1024).summary(),
         "slow backtest": run_backtest(slow, 1024).summary(),
     }

@@ -6,18 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.core.records import Records
 from streams.core.stage import Record
 from streams.transport.chain import Chain, Lane, Place, count_until, share
 
 A = Place("a", 0)
 
 
-def records(*offsets: int, timestamp: float = 0.0) -> list[Record]:
-    return [Record(offset, b"k", b"v", timestamp) for offset in offsets]
+def records(*offsets: int, timestamp: float = 0.0) -> Records:
+    return Records.of(Record(offset, b"k", b"v", timestamp) for offset in offsets)
 
 
 def lane(*timestamps: float, topic: str = "a", handed: float | None = None) -> Lane:
-    held = [Record(offset, None, None, timestamp) for offset, timestamp in enumerate(timestamps)]
+    held = Records.of(Record(offset, None, None, timestamp) for offset, timestamp in enumerate(timestamps))
     return Lane(Place(topic, 0), 0, len(held), held, handed=handed)
 
 

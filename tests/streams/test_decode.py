@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leadline.events import Change, Label, Prediction
-from streams.core.decode import decode, parse_rfc3339
+from streams.core.decode import Decoder, parse_rfc3339
+from streams.core.decoded import Decoded
+from streams.core.request_keys import request_keys
 from streams.core.stage import Record
 
 NOW = 1_735_689_600.0
@@ -33,11 +35,19 @@ def record(value: bytes | str | None, offset: int = 0, at: float = NOW) -> Recor
     return Record(offset, None, value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value, at)
 
 
+def decode(kind: Any, records: Any, *, max_bytes: int = 1_048_576, max_future_s: float = 300.0) -> Decoded[Any]:
+    return Decoder(kind, max_bytes).decode(records, max_future_s)
+
+
+def taken(result: Decoded[Any]) -> list[int]:
+    """Offsets of the events' records."""
+    return [result.record(at).offset for at in range(len(result))]
+
+
 def reason_of(kind: Any, value: bytes | str | None, **limits: Any) -> str | None:
     """The reason of the fault, None if the event is taken."""
     result = decode(kind, [record(value)], **limits)
-    assert len(result.events) == len(result.records) == len(result.times)
-    assert len(result.events) + len(result.faults) == 1
+    assert len(result) + len(result.faults) == 1
     return result.faults[0].reason if result.faults else None
 
 
@@ -269,9 +279,10 @@ def test_events_records_times_and_faults_keep_their_order_and_go_together() -> N
         record(None, 8),
     ]
     result = decode(Prediction, records)
-    assert [event.request_id for event in result.events] == ["a", "b"]
-    assert [item.offset for item in result.records] == [5, 7]
-    assert result.times == [NOW - 1, NOW - 2]
+    assert [result.event(at).request_id for at in range(2)] == ["a", "b"]
+    assert result.keys == request_keys(["a", "b"])
+    assert taken(result) == [result.offset(at) for at in range(2)] == [5, 7]
+    assert result.times.tolist() == [NOW - 1, NOW - 2]
     assert [(fault.record.offset, fault.reason) for fault in result.faults] == [(6, "malformed_json"), (8, "tombstone")]
 
 
@@ -312,9 +323,8 @@ def _damaged(draw: st.DrawFn) -> bytes:
 def test_no_bytes_raise_and_every_record_ends_in_one_place(values: list[bytes | None], kind: Any) -> None:
     records = [record(value, offset) for offset, value in enumerate(values)]
     result = decode(kind, records)
-    ends = [item.offset for item in result.records] + [fault.record.offset for fault in result.faults]
+    ends = taken(result) + [fault.record.offset for fault in result.faults]
     assert sorted(ends) == list(range(len(values)))
-    assert len(result.events) == len(result.records) == len(result.times)
     assert all(math.isfinite(when) and 0 <= when <= NOW + 300 for when in result.times)
 
 
@@ -413,4 +423,4 @@ def test_a_stamp_is_held_against_the_clock_of_its_own_record() -> None:
         Prediction, [record(prediction(timestamp=NOW), 0, NOW - 1000), record(prediction(timestamp=NOW), 1, NOW)]
     )
     assert [fault.reason for fault in result.faults] == ["timestamp_in_future"]
-    assert [item.offset for item in result.records] == [1]
+    assert taken(result) == [1]

@@ -80,12 +80,12 @@ def digests_of(
         )
     cuts = random.Random(seed)
     sent: list[Record] = []
-    batches: dict[int, tuple[str, list[Record]]] = {}
+    batches: dict[int, dict[str, list[Record]]] = {}
     sizes = {partition: cuts.randint(1, largest) for partition in range(partitions)}
 
     def flush(partition: int) -> None:
-        source, records = batches.pop(partition)
-        effects = observers[partition].fold(source, records, {}, records[-1].timestamp)
+        arrived = batches.pop(partition)
+        effects = observers[partition].fold(arrived, {}, max(rows[-1].timestamp for rows in arrived.values()))
         for send in effects.sends:
             if send.topic == config.kafka.topics.digests:
                 sent.append(Record(len(sent), send.key, send.value, 0.0))
@@ -94,10 +94,9 @@ def digests_of(
     for source, record in merge(*arrivals):
         assert record.key is not None
         partition = sum(record.key) % partitions
-        held = batches.get(partition)
-        if held is not None and (held[0] != source or len(held[1]) >= sizes[partition]):
+        if sum(map(len, batches.get(partition, {}).values())) >= sizes[partition]:
             flush(partition)
-        batches.setdefault(partition, (source, []))[1].append(record)
+        batches.setdefault(partition, {}).setdefault(source, []).append(record)
     for partition in list(batches):
         flush(partition)
     return sent
@@ -119,7 +118,7 @@ class Run:
         self.judge: Judge = factory.build(0, self.written, tables)
 
     def fold(self, records: Sequence[Record], now: float = 0.0) -> Effects:
-        effects = self.judge.fold("digests", records, {}, now)
+        effects = self.judge.fold({"digests": records}, {}, now)
         for table, names in effects.removes.items():
             for name in names:
                 self.store.get(table, {}).pop(name, None)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leadline.events import Digest, Label, Rejected
+from streams.core.request_keys import request_key
 from streams.observe.rows import time_of
 from tests.streams.history import (
     DELAYS,
@@ -37,15 +38,15 @@ from tests.streams.history import (
 KNOWN = reference()
 
 
-def stored_rows(run: Run) -> dict[str, bytes]:
+def stored_rows(run: Run) -> dict[bytes, bytes]:
     """Every row of the store; a request stands in one bucket only."""
-    found: dict[str, bytes] = {}
+    found: dict[bytes, bytes] = {}
     for table, rows in run.store.items():
         if table.startswith("b:"):
-            for name, row in rows.items():
-                assert name.decode() not in found, f"{name!r} stands in two buckets"
+            for key, row in rows.items():
+                assert key not in found, f"{key!r} stands in two buckets"
                 assert run.observer.rows.bucket_of(time_of(row)) == int(table[2:])
-                found[name.decode()] = row
+                found[key] = row
     return found
 
 
@@ -153,7 +154,7 @@ def test_a_label_that_comes_first_waits_for_its_prediction() -> None:
     run = ran([label(1, T0 + 5, True)])
     assert run.observer.counts == {"labels": 1, "label_first": 1}
     assert not run.vectors()
-    run.batches([("predictions", [prediction(1, T0, 2).record(0)])])
+    run.batch({"predictions": [prediction(1, T0, 2).record(0)]})
     assert run.observer.counts["joined"] == run.observer.counts["early"] == 1
 
 
@@ -163,7 +164,7 @@ def test_an_unusable_label_is_rejected_whether_or_not_it_had_to_wait(label_first
     run = Run(configuration(), KNOWN)
     sent = []
     for event in events[::-1] if label_first else events:
-        effects = run.observer.fold(event.source, [event.record(7)], {}, 0.0)
+        effects = run.observer.fold({event.source: [event.record(7)]}, {}, 0.0)
         sent += [send for send in effects.sends if send.topic == run.config.kafka.topics.rejected]
     (told,) = sent
     rejected = msgspec.json.decode(told.value, type=Rejected)
@@ -189,10 +190,10 @@ def test_an_integer_beyond_64_bits_is_rejected_also_where_no_reference_knows_the
         raw = json.dumps(body).replace("12345.5", number).encode()
         records.append(event.record(at)._replace(value=raw))
     run = Run(configuration(), KNOWN)
-    run.batches([("predictions", records)])
+    run.batch({"predictions": records})
     assert run.rejected == {"integer_too_large": 1}
     assert run.observer.counts == {"predictions": 1}
-    assert set(run.observer.rows.rows) == {"r1"}
+    assert set(run.observer.rows.rows) == {request_key("r1")}
     for digest in run.digests:
         msgspec.json.decode(msgspec.json.encode(digest), type=Digest)
 
@@ -210,7 +211,7 @@ def test_an_expired_row_is_dropped_and_its_label_waits_for_nobody() -> None:
     run = ran([prediction(1, T0, 2), *(prediction(n, far, 2) for n in (2, 3)), label(1, T0 + 1, True)], largest=1)
     assert run.observer.counts.get("joined", 0) == 0
     assert run.observer.counts["label_first"] == 1
-    assert "r1" not in run.observer.rows.rows
+    assert request_key("r1") not in run.observer.rows.rows
 
 
 RETENTION_AND_MORE = 30_000.0
@@ -220,7 +221,7 @@ def test_a_full_cache_forgets_the_oldest_rows_and_reads_them_back() -> None:
     events = [prediction(number, T0 + number * 100.0, 2) for number in range(180)]
     run = ran(events, largest=10, cache_rows=20)
     assert len(run.observer.rows.rows) <= 20 + 30
-    run.batches([("labels", [label(0, T0 + 1, True).record(0)])])
+    run.batch({"labels": [label(0, T0 + 1, True).record(0)]})
     assert run.observer.counts["joined"] == 1
 
 
@@ -254,7 +255,7 @@ def test_one_stamp_far_ahead_moves_no_clock_and_three_in_a_row_do() -> None:
     times = [T0, T0 + 1, T0 + 5000, T0 + 2, T0 + 5000, T0 + 5001, T0 + 5002]
     clocks = []
     for number, when in enumerate(times):
-        run.batches([("predictions", [prediction(number, when, 2).record(number)])])
+        run.batch({"predictions": [prediction(number, when, 2).record(number)]})
         clocks.append(run.observer.watermark.time)
     assert clocks == [T0, T0 + 1, T0 + 1, T0 + 2, T0 + 2, T0 + 2, T0 + 5000]
 
@@ -262,6 +263,6 @@ def test_one_stamp_far_ahead_moves_no_clock_and_three_in_a_row_do() -> None:
 def test_a_row_that_the_cache_held_when_it_was_asked_is_still_there_when_the_batch_is_counted() -> None:
     events = [prediction(number, T0 + number * 3000.0, 2) for number in range(6)]
     run = Run(configuration(cache_rows=3), KNOWN)
-    run.batches([("predictions", [event.record(offset) for offset, event in enumerate(events)])])
-    run.batches([("predictions", [events[0].record(6)])])
+    run.batch({"predictions": [event.record(offset) for offset, event in enumerate(events)]})
+    run.batch({"predictions": [events[0].record(6)]})
     assert run.observer.counts == {"predictions": 6, "duplicate_predictions": 1}

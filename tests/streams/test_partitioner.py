@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from leadline.config import Config
 from leadline.partition import partition_of
+from streams.core.records import Records
 from streams.core.stage import Record, Send
 from streams.observe.partitioner import CALM, ENOUGH, SAMPLE, Finding, KeyCheck, Keys, Misplacements, partitions_of
 from streams.worker.key_alert import key_alert
@@ -20,8 +21,8 @@ from tests.real.backend import Backend
 from tests.streams.inside import PARTITIONS, Inside, until
 
 
-def records(keys: Sequence[bytes | None], first: int = 0) -> list[Record]:
-    return [Record(first + at, key, b"{}", 0.0) for at, key in enumerate(keys)]
+def records(keys: Sequence[bytes | None], first: int = 0) -> Records:
+    return Records.of(Record(first + at, key, b"{}", 0.0) for at, key in enumerate(keys))
 
 
 def of_partition(partition: int, partitions: int, count: int) -> list[bytes]:

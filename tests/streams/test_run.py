@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
 from leadline.alert import Alert
 from leadline.config import Config, parse_config
+from leadline.events import Digest
 from leadline.publisher import Publisher
 from streams.baselines.reference_book import ReferenceBook
 from streams.baselines.reference_files import build_reference
@@ -28,10 +30,10 @@ from streams.embedded.lag_guard import LagGuard, LogRange
 from streams.observe.observe import Observer
 from streams.transport.configured_topics import check_present, topic_specs
 from streams.transport.topics import TopicMissing
-from streams.worker.factories import ObserveFactory
+from streams.worker.factories import JudgeFactory, ObserveFactory
 from streams.worker.learned import LearnedBaselines
 from streams.worker.owner import DataGap
-from streams.worker.run import GapTold, QuietWhenIdle, worker_settings
+from streams.worker.run import GapTold, worker_settings
 from tests.real.backend import Backend
 from tests.streams.fleet import ROOT, until
 
@@ -57,41 +59,22 @@ def test_a_missing_topic_is_named_with_the_remedy() -> None:
         check_present(Config(), found)
 
 
-class Speaking:
-    """A stage that always has a checkpoint, and shows something if it is told to."""
-
-    def __init__(self, views: dict[str, Any]) -> None:
-        self.views = views
-
-    def whole(self, checkpoint: bytes) -> list[str]:
-        return []
-
-    def build(self, *_: object) -> Speaking:
-        return self
-
-    def needed(self, source: str, records: object) -> dict[str, list[bytes]]:
-        return {}
-
-    def fold(self, source: str, *_: object) -> Effects:
-        return Effects(checkpoint=b"c", views=dict(self.views))
-
-
-def test_an_idle_observer_says_nothing_and_an_idle_judge_only_what_changed() -> None:
-    silent, showing = (QuietWhenIdle(Speaking(views)).build(0, b"", {}) for views in ({}, {"key": "text"}))
-    assert showing.fold("predictions", [], {}, 0.0) == Effects()
-    assert silent.fold("changes", [], {}, 0.0) == Effects()
-    assert showing.fold("changes", [], {}, 0.0).views == {"key": "text"}
-    assert silent.fold("predictions", [Record(0, None, b"", 0.0)], {}, 0.0).checkpoint == b"c"
+def test_an_idle_judge_says_only_what_changed() -> None:
+    config = Config()
+    judge = JudgeFactory(config, ReferenceBook(config)).build(0, b"", {})
+    digest = msgspec.json.encode(Digest(0, 1, "", "", 1.7e9, 1.7e9, []))
+    assert judge.fold({"digests": [Record(0, b"", digest, 1.7e9)]}, {}, 1.7e9).checkpoint
+    assert judge.fold({}, {}, 1.7e9 + 3) == Effects()
 
 
 def test_an_idle_observer_shows_once_what_the_one_before_it_may_not_have_shown() -> None:
     config = Config()
     record = Record(0, b"r", b'{"request_id": "r", "label": true, "timestamp": 1.7e9}', 1.7e9)
     before = Observer(0, config, ReferenceBook(config))
-    committed = before.fold("labels", [record], {}, 1.7e9)
-    after = QuietWhenIdle(ObserveFactory(config, ReferenceBook(config), 1)).build(0, committed.checkpoint, {})
-    assert after.fold("predictions", [], {}, 1.7e9 + 3) == Effects(views=committed.views)
-    assert after.fold("predictions", [], {}, 1.7e9 + 6) == Effects()
+    committed = before.fold({"labels": [record]}, {}, 1.7e9)
+    after = ObserveFactory(config, ReferenceBook(config), 1).build(0, committed.checkpoint, {})
+    assert after.fold({}, {}, 1.7e9 + 3) == Effects(views=committed.views)
+    assert after.fold({}, {}, 1.7e9 + 6) == Effects()
 
 
 def test_a_gap_becomes_an_operational_alert_with_the_range_and_a_stable_id() -> None:

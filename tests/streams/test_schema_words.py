@@ -116,11 +116,11 @@ def test_a_judge_that_takes_over_knows_what_was_learned_of_optional_fields() -> 
     tables: dict[str, dict[bytes, bytes]] = {}
     judge, checkpoint = Judge(0, config, book), b""
     for at in range(0, len(log), 300):
-        sends = observer.fold("predictions", log[at : at + 300], {}, START).sends
+        sends = observer.fold({"predictions": log[at : at + 300]}, {}, START).sends
         digests = [
             Record(place, send.key, send.value, START) for place, send in enumerate(sends) if "digests" in send.topic
         ]
-        effects = judge.fold("digests", digests, {}, START)
+        effects = judge.fold({"digests": digests}, {}, START)
         for table, rows in effects.writes.items():
             tables.setdefault(table, {}).update(rows)
         for table, names in effects.removes.items():

@@ -9,8 +9,9 @@ from detectors.edetector import EDetectorConfig
 from leadline.config import Panes, Rules
 from leadline.events import DigestSample
 from streams.baselines.reference_files import build_reference
+from streams.core.request_keys import key_hashes, request_keys
 from streams.counting.references import Reference
-from streams.counting.sampling import LEVELS, Sampler, row_hashes, to_levels
+from streams.counting.sampling import LEVELS, Sampler, to_levels
 from streams.counting.value_streams import losses, value_streams
 from streams.judge.sequential import Sequential
 from streams.judge.waiting_values import CHUNK
@@ -235,8 +236,8 @@ def test_figures_are_those_of_the_detectors_fed_by_hand(reference: Reference) ->
 
 
 def test_a_sampler_keeps_to_its_cap_and_chooses_by_hash() -> None:
-    keys = [f"request-{at}".encode() for at in range(50_000)]
-    hashes = row_hashes(keys)
+    keys = request_keys([f"request-{at}" for at in range(50_000)])
+    hashes = key_hashes(keys)
     panes = np.repeat(np.arange(10), 5_000)
     sampler = Sampler(200.0)
     kept = [len(sampler.choose(hashes[panes == pane], panes[panes == pane])) for pane in range(10)]

@@ -10,7 +10,7 @@ import numpy as np
 from streams.baselines.reference_book import ReferenceBook
 from streams.core.digest_cells import unpack_cells
 from streams.core.stage import Record
-from streams.observe.observe import Observer, Order
+from streams.observe.observe import Observer
 from tests.streams.history import Event, configuration, random_log, reference
 
 KNOWN = reference()
@@ -25,14 +25,10 @@ def said(events: list[Event], models: tuple[str, ...]) -> dict[str, Counted]:
     found: dict[str, Counted] = {model: {} for model in models}
     for begin in range(0, len(events), 60):
         arrived: dict[str, list[Record]] = {"predictions": [], "labels": []}
-        places: dict[str, dict[int, int]] = {"predictions": {}, "labels": {}}
         for place, event in enumerate(events[begin : begin + 60]):
-            offset = offsets[event.source]
+            arrived[event.source].append(event.record(offsets[event.source], place))
             offsets[event.source] += 1
-            arrived[event.source].append(event.record(offset))
-            places[event.source][offset] = place
-        order = Order(places["predictions"], places["labels"])
-        for digest in observer.observe(arrived, {}, 0.0, order).digests:
+        for digest in observer.observe(arrived, {}, 0.0).digests:
             counted = found[digest.model_id]
             for cell, slots, values in unpack_cells(digest):
                 for slot, value in zip(slots.tolist(), values.tolist(), strict=True):

@@ -41,7 +41,7 @@ def digests(partition: int, scores: list[list[Any]], config: Config) -> list[Rec
             }
             records.append(Record(number, b"", json.dumps(body).encode(), T0 + number))
             number += 1
-        effects = observer.fold("predictions", records, {}, T0)
+        effects = observer.fold({"predictions": records}, {}, T0)
         topic = config.kafka.topics.digests
         sent += [Record(len(sent), send.key, send.value, 0.0) for send in effects.sends if send.topic == topic]
     return sent
@@ -55,7 +55,7 @@ def judged(config: Config, *parts: list[Record]) -> tuple[Judge, Judge]:
     store: dict[str, dict[bytes, bytes]] = {}
     written = b""
     for records in parts:
-        effects = judge.fold("digests", records, {}, T0)
+        effects = judge.fold({"digests": records}, {}, T0)
         written = effects.checkpoint
         for table, names in effects.removes.items():
             for name in names:

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from streams.core.stage import Effects, Record, Send
+from streams.core.stage import Arrived, Effects, Send
 from streams.embedded.librdkafka import ApiKey
 from streams.embedded.mock_broker import MockBroker
 from streams.store.tables import Change, Outcome, Owner, StoreUnavailable
@@ -150,10 +150,10 @@ def test_a_stage_that_fails_stops_the_worker_and_says_where(
 ) -> None:
     fold = Counting.fold
 
-    def failing(self: Counting, source: str, records: Sequence[Record], found: object, now: float) -> Effects:
-        if any(record.key == b"id-7" for record in records):
+    def failing(self: Counting, arrived: Arrived, found: object, now: float) -> Effects:
+        if any(record.key == b"id-7" for records in arrived.values() for record in records):
             raise ZeroDivisionError("a fault of the core")
-        return fold(self, source, records, found, now)  # type: ignore[arg-type]
+        return fold(self, arrived, found, now)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Counting, "fold", failing)
     inside.send(20)
@@ -294,9 +294,9 @@ def test_an_idle_owner_is_folded_without_records(inside: Inside, monkeypatch: py
     folds: list[int] = []
     fold = Counting.fold
 
-    def watched(self: Counting, source: str, records: Sequence[Record], found: object, now: float) -> Effects:
-        folds.append(len(records))
-        return fold(self, source, records, found, now)  # type: ignore[arg-type]
+    def watched(self: Counting, arrived: Arrived, found: object, now: float) -> Effects:
+        folds.append(sum(map(len, arrived.values())))
+        return fold(self, arrived, found, now)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Counting, "fold", watched)
 

@@ -111,11 +111,11 @@ def judged(run: Run, offsets: list[float]) -> Judge:
     sent: list[bytes] = []
     for number, offset in enumerate(offsets):
         event = prediction(number, T0 + offset, 2)
-        effects = run.observer.fold("predictions", [event.record(number)], {}, float(number))
+        effects = run.observer.fold({"predictions": [event.record(number)]}, {}, float(number))
         sent += [send.value for send in effects.sends if send.topic == config.kafka.topics.digests]
         other = Digest(7, number + 1, "", "", T0 + number, float(number), [])
         sent.append(msgspec.json.encode(other))
-    judge.fold("digests", [Record(at, b"", value, 0.0) for at, value in enumerate(sent)], {}, 0.0)
+    judge.fold({"digests": [Record(at, b"", value, 0.0) for at, value in enumerate(sent)]}, {}, 0.0)
     return judge
 
 
@@ -140,19 +140,19 @@ def test_a_partition_that_has_told_no_clock_holds_nobody() -> None:
 
 def test_requests_after_a_bad_first_stamp_are_joined_as_without_it() -> None:
     run = Run(configuration(max_jump=JUMP), KNOWN)
-    run.batches([("predictions", [prediction(0, T0 + AHEAD, 2).record(0)])])
+    run.batch({"predictions": [prediction(0, T0 + AHEAD, 2).record(0)]})
     for number in range(1, 9):
-        run.batches([("predictions", [prediction(number, T0 + number, 2).record(number)])])
+        run.batch({"predictions": [prediction(number, T0 + number, 2).record(number)]})
     run.start()  # another worker takes over
     for number in range(1, 9):
-        run.batches([("labels", [label(number, T0 + number + 10, True).record(number)])])
+        run.batch({"labels": [label(number, T0 + number + 10, True).record(number)]})
     assert run.observer.counts["joined"] == 8
     assert run.observer.watermark.time == T0 + 18
 
 
 def test_state_from_before_the_start_was_guarded_is_settled() -> None:
     run = Run(configuration(max_jump=JUMP), KNOWN)
-    run.batches([("predictions", [prediction(0, T0, 2).record(0)])])
+    run.batch({"predictions": [prediction(0, T0, 2).record(0)]})
     old = msgspec.msgpack.decode(run.written)
     del old["agreed"]
     run.written = msgspec.msgpack.encode(old)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from streams.core.stage import Effects, Record, Send, Stage
+from streams.core.stage import Arrived, Effects, Send, Stage
 
 ROW = b"x" * 64  # with the id of 16 bytes about what a pending prediction takes
 
@@ -27,33 +27,32 @@ class Counting:
     totals: dict[str, int]
     cache: dict[bytes, bytes] = field(default_factory=dict)
 
-    def needed(self, source: str, records: Sequence[Record]) -> Mapping[str, Sequence[bytes]]:
-        return {"ids": [record.key or b"" for record in records if record.key not in self.cache]}
+    def needed(self, arrived: Arrived) -> Mapping[str, Sequence[bytes]]:
+        keys = [record.key or b"" for records in arrived.values() for record in records]
+        return {"ids": [key for key in keys if key not in self.cache]}
 
-    def fold(
-        self, source: str, records: Sequence[Record], found: Mapping[str, Mapping[bytes, bytes]], now: float
-    ) -> Effects:
-        mine = b"p" if source == "predictions" else b"l"
+    def fold(self, arrived: Arrived, found: Mapping[str, Mapping[bytes, bytes]], now: float) -> Effects:
         known = dict(found.get("ids", {}))
         rows: dict[bytes, bytes] = {}
         totals = self.totals
-        for record in records:
-            key = record.key or b""
-            before = (rows.get(key) or self.cache.get(key) or known.get(key) or b"")[:1]
-            if before in (mine, b"b"):
-                totals["repeats"] = totals.get("repeats", 0) + 1
-            elif before:
-                totals["pairs"] = totals.get("pairs", 0) + 1
-                rows[key] = b"b" + ROW
-            else:
-                rows[key] = mine + ROW
-        totals[source] = totals.get(source, 0) + len(records)
+        sends: list[Send] = []
+        for source, records in arrived.items():
+            mine = b"p" if source == "predictions" else b"l"
+            for record in records:
+                key = record.key or b""
+                before = (rows.get(key) or self.cache.get(key) or known.get(key) or b"")[:1]
+                if before in (mine, b"b"):
+                    totals["repeats"] = totals.get("repeats", 0) + 1
+                elif before:
+                    totals["pairs"] = totals.get("pairs", 0) + 1
+                    rows[key] = b"b" + ROW
+                else:
+                    rows[key] = mine + ROW
+            totals[source] = totals.get(source, 0) + len(records)
+            if records:
+                said = {"source": self.partition, "of": source, "records": len(records), "total": totals[source]}
+                sends.append(Send(self.digests, b"m%d" % self.partition, json.dumps(said).encode()))
         self.cache = rows  # forgets all but the last batch, so that the store is asked
-        count = len(records)
-        digest = json.dumps(
-            {"source": self.partition, "of": source, "records": count, "total": totals.get(source)}
-        ).encode()
-        sends = [Send(self.digests, b"m%d" % self.partition, digest)] if count else []
         checkpoint = json.dumps(totals, sort_keys=True).encode()
         return Effects(writes={"ids": rows}, sends=sends, checkpoint=checkpoint)
 
@@ -77,15 +76,13 @@ class Adding:
     view: str
     seen: dict[str, int]
 
-    def needed(self, source: str, records: Sequence[Record]) -> Mapping[str, Sequence[bytes]]:
+    def needed(self, arrived: Arrived) -> Mapping[str, Sequence[bytes]]:
         return {}
 
-    def fold(
-        self, source: str, records: Sequence[Record], found: Mapping[str, Mapping[bytes, bytes]], now: float
-    ) -> Effects:
+    def fold(self, arrived: Arrived, found: Mapping[str, Mapping[bytes, bytes]], now: float) -> Effects:
         rows: dict[bytes, bytes] = {}
-        for record in records:
-            if source == "digests" and record.value is not None:
+        for record in arrived.get("digests", ()):
+            if record.value is not None:
                 name = record.value.decode()
                 if name not in self.seen:
                     self.seen[name] = json.loads(name)["records"]

@@ -21,7 +21,7 @@ from leadline.demo.cohort import CATEGORICAL, FEATURES, NUMERIC, SEGMENTS
 from leadline.demo.hospital import BLOCK, Rows, Service
 from leadline.demo.model import DemoMissing, Model, reference, train, write_reference
 from leadline.events import Label, Prediction
-from streams.core.decode import decode
+from streams.core.decode import Decoder
 from streams.core.stage import Record
 
 T = 1_800_000_000.0
@@ -124,9 +124,9 @@ def test_an_end_becomes_known_once_after_its_delay_or_never(service: Service) ->
 def test_the_rows_are_the_contract(service: Service) -> None:
     rows = service.rows(T, T + 3)
     for kind, events in ((Prediction, rows.predictions), (Label, rows.labels)):
-        decoded = decode(kind, [Record(n, b"", msgspec.json.encode(event), T + 10) for n, event in enumerate(events)])
+        decoded = Decoder(kind).decode([Record(n, b"", msgspec.json.encode(event), T + 10) for n, event in enumerate(events)])
         assert decoded.faults == []
-        assert decoded.events == events
+        assert [decoded.event(at) for at in range(len(decoded))] == events
     first = rows.predictions[0]
     assert set(first.features or {}) == set(FEATURES)
     assert {name: (first.segments or {})[name] in values for name, values in SEGMENTS.items()} == dict.fromkeys(
