@@ -40,6 +40,7 @@ from streams.judge.spans import Spans
 from streams.observe.observe import Observer
 
 READ = 50  # digests in one batch of a judge
+EVERY_S = 0.2  # processing time from one batch to the next: what people read is written every two seconds
 
 # name: (predictions, seconds between two of them, models, whether the traffic is another population than the reference)
 LOADS: dict[str, tuple[int, float, int, bool]] = {
@@ -87,7 +88,7 @@ class Looks:
                 self.count += len(found)
             return found
 
-        Spans.looks = counted  # type: ignore[method-assign]
+        Spans.looks = counted  # type: ignore[method-assign, assignment]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,28 +115,35 @@ class Clock:
         ModelJudge.advance = self._plain  # type: ignore[method-assign, assignment]
 
 
-def play(config: Config, name: str, records: list[Record]) -> Judge:
-    """A judge over all digests, `READ` at a time."""
+def fresh(config: Config, name: str) -> Judge:
+    """A judge that knows the references of a load and nothing else."""
     _, _, models, drifted = LOADS[name]
-    judge = Judge(0, config, ReferenceBook(config, references(models, drifted)))
+    return Judge(0, config, ReferenceBook(config, references(models, drifted)))
+
+
+def play(judge: Judge, records: list[Record]) -> None:
+    """All digests, `READ` at a time."""
     for at in range(0, len(records), READ):
-        judge.fold({"digests": Records.of(records[at : at + READ])}, {}, BEGIN_S + at)
+        judge.fold({"digests": Records.of(records[at : at + READ])}, {}, BEGIN_S + at / READ * EVERY_S)
     if judge.unreadable or judge.skipped:
         raise RuntimeError(f"{judge.unreadable} digests were unreadable, {judge.skipped} skipped")
-    return judge
 
 
 def once(name: str, scale: float, profile: bool = False) -> dict[str, float]:
     config = Config()
     records = digests(config, name, scale)
     with Looks() as looks:
-        play(config, name, records)
+        play(fresh(config, name), records)
+    judge = fresh(config, name)
     gc.collect()
     gc.freeze()
     profiler = cProfile.Profile() if profile else None
     began = time.process_time()  # others on the machine shake it less than the wall clock
     with Clock() as clock:
-        judge = profiler.runcall(play, config, name, records) if profiler else play(config, name, records)
+        if profiler:
+            profiler.runcall(play, judge, records)
+        else:
+            play(judge, records)
     took = time.process_time() - began
     gc.unfreeze()
     if profiler:

@@ -11,12 +11,12 @@ from leadline.alert import Alert
 from leadline.config import Config
 from leadline.events import Change, Digest
 from streams.baselines.reference_book import ReferenceBook
+from streams.baselines.stored_reference import dump_reference, load_reference
 from streams.core.decode import Decoder
 from streams.core.digest_cells import check_cells
 from streams.core.records import Records
 from streams.core.stage import Arrived, Effects, Record, Send
 from streams.core.stored_state import require_same
-from streams.counting.references import dump_reference, load_reference
 from streams.judge.incidents import Where
 from streams.judge.model_judge import ModelJudge
 from streams.judge.saved_model import Saved, restore, save

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from leadline.config import Config
+from streams.baselines.stored_reference import dump_reference
 from streams.counting.figure import Figure
-from streams.counting.references import dump_reference
 from streams.figures.figures import figures
 from streams.judge.incidents import Incident
 from streams.judge.model_judge import ModelJudge

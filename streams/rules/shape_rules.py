@@ -12,8 +12,8 @@ from detectors.binning import CategoryBins, NumericBins
 from detectors.shares import lower_limit, upper_limit
 from leadline.alert import Layer
 from leadline.config import Rules
+from streams.counting.features import FINE_BINS
 from streams.counting.layout import Vector
-from streams.counting.references import FINE_BINS
 from streams.rules.finding import Finding, found
 from streams.rules.looks import Looks
 from streams.rules.share_rule import LIMIT_ALPHA, share_findings

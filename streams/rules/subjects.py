@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.binning import CategoryBins
+from streams.counting.features import Feature
 from streams.counting.figure import subject_of
 from streams.counting.layout import Vector
-from streams.counting.references import Feature, Reference
+from streams.counting.references import Reference
 
 
 class Subjects:

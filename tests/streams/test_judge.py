@@ -369,7 +369,7 @@ def test_a_restarted_judge_shows_what_the_one_before_it_may_not_have_shown(
 
 
 def test_reference_file_round_trip_keeps_the_fingerprint(tmp_path: Path, known: Reference) -> None:
-    from streams.counting.references import dump_reference
+    from streams.baselines.stored_reference import dump_reference
 
     path = tmp_path / "reference.json"
     path.write_bytes(dump_reference(known))
