@@ -16,6 +16,7 @@ import numpy as np
 from detectors.binning import CategoryBins, category
 from detectors.embedding import CLIP, FrozenPca
 from leadline.events import ClassValue
+from streams.baselines.reference_order import BLOCK_ROWS, order_variation
 from streams.baselines.stored_reference import load_reference
 from streams.counting.features import TOP_CATEGORIES, BadReference, Feature, categorical_feature, numeric_feature
 from streams.counting.layout import Task, Vector
@@ -186,7 +187,8 @@ def build_reference(
         resources=[*resources, *(name[len(RESOURCE_PREFIX) :] for name in columns if name.startswith(RESOURCE_PREFIX))],
         joint=_main_directions(features, columns),
     )
-    return made(cells=_count(made(), columns, scores, labels, names, segments, positive_label, threshold))
+    cells, blocks = _count(made(), columns, scores, labels, names, segments, positive_label, threshold)
+    return made(cells=cells, varies=order_variation(made(cells=cells), blocks))
 
 
 def _layers(columns: Columns) -> list[str]:
@@ -253,7 +255,8 @@ def _count(
     segments: Mapping[str, Sequence[Any]],
     positive_label: ClassValue | None,
     threshold: float,
-) -> dict[str | None, Vector]:
+) -> tuple[dict[str | None, Vector], list[Vector]]:
+    """Vectors of all rows and of each segment, and those of `BLOCK_ROWS` rows at a time, in the order of the file."""
     n = len(next(iter(columns.values())))
     rows = [
         dict(zip(names, values, strict=True)) for values in zip(*(columns[name] for name in names), strict=True)
@@ -291,7 +294,7 @@ def _count(
         if amounts is not None:
             given = [{name: amount} if np.isfinite(amount) else None for amount in amounts.tolist()]
             tally_business(tally, everything, given, 1.0)
-    keys = np.full((n, 1 + len(segments)), -1, dtype=np.int64)
+    keys = np.full((n, 2 + len(segments)), -1, dtype=np.int64)
     keys[:, 0] = 0
     found: list[str | None] = [None]
     for at, (segment, values) in enumerate(segments.items(), start=1):
@@ -303,9 +306,10 @@ def _count(
         for text in sorted(frequency, key=lambda item: (-frequency[item], item))[:MAX_SEGMENTS]:
             keys[[other == text for other in texts], at] = len(found)
             found.append(f"{segment}={text}")
-    return {
-        segment: _dense(reference, sparse) for segment, sparse in zip(found, tally.fold(keys, len(found)), strict=True)
-    }
+    blocks = n // BLOCK_ROWS
+    keys[: blocks * BLOCK_ROWS, -1] = len(found) + everything[: blocks * BLOCK_ROWS] // BLOCK_ROWS
+    vectors = [_dense(reference, sparse) for sparse in tally.fold(keys, len(found) + blocks)]
+    return dict(zip(found, vectors[: len(found)], strict=True)), vectors[len(found) :]
 
 
 def _count_optional(tally: Tally, rows: Indices, columns: Columns) -> None:

@@ -43,6 +43,15 @@ class _JointFile(msgspec.Struct):
     standard_deviation: float
 
 
+class _VariesFile(msgspec.Struct):
+    """What so many rows in a row had in common, relative to the variance of one row."""
+
+    statistic: str
+    subject: str | None
+    rows: list[int]
+    common: list[float]
+
+
 class _ReferenceFile(msgspec.Struct, omit_defaults=True):
     version: int
     task: Task
@@ -58,6 +67,7 @@ class _ReferenceFile(msgspec.Struct, omit_defaults=True):
     probes: list[str] = []
     resources: list[str] = []
     joint: _JointFile | None = None
+    varies: list[_VariesFile] = []
 
 
 ALL = ""  # the key of all traffic in the file: no segment has an empty name
@@ -119,6 +129,10 @@ def dump_reference(reference: Reference) -> bytes:
         probes=list(layout.probes),
         resources=list(layout.resources),
         joint=_joint_file(reference.joint) if reference.joint is not None else None,
+        varies=[
+            _VariesFile(statistic, subject, [rows for rows, _ in steps], [common for _, common in steps])
+            for (statistic, subject), steps in sorted(reference.varies.items(), key=repr)
+        ],
     )
     return msgspec.json.format(msgspec.json.encode(file), indent=1)
 
@@ -185,6 +199,10 @@ def load_reference(data: bytes, where: str = "reference") -> Reference:
             probes=file.probes,
             resources=file.resources,
             joint=joint,
+            varies={
+                (entry.statistic, entry.subject): list(zip(entry.rows, entry.common, strict=True))
+                for entry in file.varies
+            },
         )
 
     layout = build({}).layout

@@ -35,6 +35,7 @@ class Reference:
         probes: Sequence[str] = (),
         resources: Sequence[str] = (),
         joint: FrozenPca | None = None,
+        varies: Mapping[tuple[str, str | None], Sequence[tuple[int, float]]] | None = None,
     ) -> None:
         self.task: Task = task
         self.features = tuple(features)
@@ -57,6 +58,8 @@ class Reference:
         self.joint = joint
         """Main directions of the standardised numeric features: what they leave unexplained is a figure of each row."""
         self.numeric = [at for at, feature in enumerate(self.features) if feature.kind == "numeric"]
+        self.varies = {key: tuple(steps) for key, steps in (varies or {}).items()}
+        """Of statistics whose training rows depend on each other in the order of the file: (rows in a row, what they have in common)."""
         self.cells: dict[str | None, Vector] = dict(cells or {})
         self.centers = np.array([feature.center for feature in self.features])
         self.scales = np.array([feature.scale for feature in self.features])
@@ -70,6 +73,8 @@ class Reference:
         """Names the mapping: counts are added only where it is equal."""
         for segment in sorted(self.cells, key=str):
             digest.update(repr(segment).encode() + self.cells[segment].tobytes())
+        if self.varies:
+            digest.update(repr(sorted(self.varies.items(), key=repr)).encode())
         self.fingerprint = digest.hexdigest()[:16]
 
     @cached_property
@@ -127,6 +132,7 @@ class Reference:
             probes=probes,
             resources=resources,
             joint=self.joint,
+            varies=self.varies,
         )
 
 

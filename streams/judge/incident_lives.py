@@ -39,6 +39,7 @@ from streams.judge.recovery import Recovery
 from streams.judge.scope import Scoper
 from streams.judge.spans import Spans
 from streams.judge.traffic import Traffic
+from streams.judge.variation import Variation
 from streams.rules.evaluate import Evaluator
 
 MAX_CHANGES = 50
@@ -70,13 +71,14 @@ class IncidentLives:
         delay_window_s: float,
         alpha: Callable[[], float],
         traffic: Traffic,
+        variation: Variation,
     ) -> None:
         self.model_id = model_id
         self.cells = cells
         self.pane_s = pane_s
         self.delay_window_s = delay_window_s
         self.alpha = alpha
-        self.traffic = traffic
+        self.traffic, self.variation = traffic, variation
         self.incidents: list[Incident] = []
         self.resolved: list[Incident] = []
         self.changes: list[Change] = []
@@ -94,9 +96,9 @@ class IncidentLives:
         self._gone_not_before = -math.inf
         self.evaluator = evaluator
         self.rules = evaluator.rules
-        self.scoper = Scoper(evaluator)
+        self.scoper = Scoper(evaluator, self.variation)
         self.recovery = Recovery(evaluator, self.cells, self.pane_s, self.traffic)
-        self.news = News(evaluator, self.cells, self.pane_s)
+        self.news = News(evaluator, self.cells, self.pane_s, self.variation)
 
     def remember(self, change: Change, timestamp: float) -> None:
         """Remembers what people did: an incident names what came just before it."""
@@ -197,6 +199,8 @@ class IncidentLives:
         same = (finding.signal, finding.subject) == (incident.signal, incident.subject)
         if not causal and not (same and finding.n >= 2 * incident.needed):
             return None
+        if causal and self._is_known(firing, besides=incident):
+            return None  # what another incident is about is not this one's cause
         if same:
             incident.needed = finding.n
         affected = self.scoper.narrow(firing, self.cells)
@@ -301,12 +305,12 @@ class IncidentLives:
                 return incident
         return None
 
-    def _is_known(self, firing: Firing) -> bool:
-        """Whether an open incident of these rows has that signal: what is news beside it has another cause."""
+    def _is_known(self, firing: Firing, besides: Incident | None = None) -> bool:
+        """Whether an open incident of these rows (`besides` one) has that signal: what is news beside it has another cause."""
         return any(
             row.finding.key == firing.finding.key
             for incident in self.incidents
-            if intersects(incident.where, firing.where)
+            if incident is not besides and intersects(incident.where, firing.where)
             for row in incident.evidence
         )
 

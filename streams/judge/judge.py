@@ -11,22 +11,16 @@ from leadline.alert import Alert
 from leadline.config import Config
 from leadline.events import Change, Digest
 from streams.baselines.reference_book import ReferenceBook
-from streams.baselines.stored_reference import dump_reference, load_reference
+from streams.baselines.stored_reference import load_reference
 from streams.core.decode import Decoder
 from streams.core.digest_cells import check_cells
 from streams.core.records import Records
 from streams.core.stage import Arrived, Effects, Record, Send
 from streams.core.stored_state import require_same
-from streams.judge.incidents import Where
+from streams.judge.judge_rows import REFERENCES_TABLE, Tables, restore_models, saved_models, write_models
 from streams.judge.model_judge import ModelJudge
-from streams.judge.saved_model import Saved, restore, save
 from streams.judge.silence import Heard, Silence
 from streams.judge.views import Views
-
-BLOCKS_TABLE, DAYS_TABLE, SEQUENTIAL_TABLE = "blocks", "days", "sequential"
-MODELS_TABLE, REFERENCES_TABLE = "models", "references"
-LIVE_TABLE = "live"
-SEPARATOR = "\x1f"
 
 
 class Source(msgspec.Struct):
@@ -46,21 +40,6 @@ class Checkpoint(msgspec.Struct):
     settings: dict[str, float] = {}
 
 
-def pack_where(where: Where) -> str:
-    return SEPARATOR.join(
-        [
-            where.version if where.version is not None else "\x00",
-            where.stage,
-            where.segment if where.segment is not None else "\x00",
-        ]
-    )
-
-
-def unpack_where(parts: Sequence[str]) -> Where:
-    version, stage, segment = parts
-    return Where(None if version == "\x00" else version, stage, None if segment == "\x00" else segment)
-
-
 class Judge:
     """One partition of digests. A digest that was merged before (by its source's sequence) is skipped, so a resend changes nothing."""
 
@@ -70,7 +49,7 @@ class Judge:
         config: Config,
         book: ReferenceBook,
         checkpoint: bytes = b"",
-        tables: Mapping[str, Mapping[bytes, bytes]] | None = None,
+        tables: Tables | None = None,
     ) -> None:
         self.partition = partition
         self.config = config
@@ -89,35 +68,14 @@ class Judge:
         self._learned: set[str] = set()
         self._restore(tables or {})
 
-    def _restore(self, tables: Mapping[str, Mapping[bytes, bytes]]) -> None:
+    def _restore(self, tables: Tables) -> None:
         for field, row in tables.get(REFERENCES_TABLE, {}).items():
             model_id = field.decode()
             self.book.learn(model_id, load_reference(row, f"learned baseline of {model_id}"))
             self._learned.add(model_id)
-        blocks: dict[str, dict[Where, dict[str, bytes]]] = {}
-        for field, row in tables.get(BLOCKS_TABLE, {}).items():
-            model_id, *where, name = field.decode().split(SEPARATOR)
-            blocks.setdefault(model_id, {}).setdefault(unpack_where(where), {})[name] = row
-        days: dict[str, dict[Where, dict[str, bytes]]] = {}
-        for field, row in tables.get(DAYS_TABLE, {}).items():
-            model_id, *where, name = field.decode().split(SEPARATOR)
-            days.setdefault(model_id, {}).setdefault(unpack_where(where), {})[name] = row
-        sequential: dict[str, dict[str, bytes]] = {}
-        for field, row in tables.get(SEQUENTIAL_TABLE, {}).items():
-            model_id, _, name = field.decode().partition(SEPARATOR)
-            sequential.setdefault(model_id, {})[name] = row
-        for field, row in sorted(tables.get(MODELS_TABLE, {}).items()):
-            model_id = field.decode()
-            judge = self._model(model_id)
-            restore(
-                judge,
-                msgspec.msgpack.decode(row, type=Saved),
-                blocks.get(model_id, {}),
-                days.get(model_id, {}),
-                sequential.get(model_id, {}),
-            )
-            if (learned := tables.get(LIVE_TABLE, {}).get(field)) is not None:
-                judge.live.restore(learned)
+        for model_id, _ in saved_models(tables):
+            self._model(model_id)
+        restore_models(self.models, tables)
         self.views.owe(self.models)
 
     def _model(self, model_id: str) -> ModelJudge:
@@ -152,7 +110,7 @@ class Judge:
             effects.sends.append(
                 Send(self.config.kafka.topics.alerts, alert.incident_id.encode(), alert.model_dump_json().encode())
             )
-        self._rows(effects)
+        write_models((self.models[name] for name in sorted(self._touched)), self.book, self._learned, effects)
         effects.checkpoint = msgspec.msgpack.encode(
             Checkpoint(self.sources, self.clock, self.skipped, self.unreadable, self.silence.models, self.settings)
         )
@@ -162,57 +120,11 @@ class Judge:
             return Effects()  # nothing came, and time has changed nothing
         return effects
 
-    def _rows(self, effects: Effects) -> None:
-        blocks: dict[bytes, bytes] = {}
-        gone: list[bytes] = []
-        sequential: dict[bytes, bytes] = {}
-        consumed: list[bytes] = []
-        days: dict[bytes, bytes] = {}
-        states: dict[bytes, bytes] = {}
-        references: dict[bytes, bytes] = {}
-        live: dict[bytes, bytes] = {}
-        for model_id in sorted(self._touched):
-            judge = self.models[model_id]
-            for where, spans in judge.cells.spans.items():
-                prefix = f"{model_id}{SEPARATOR}{pack_where(where)}{SEPARATOR}"
-                written, removed = spans.take_changes()
-                blocks.update({f"{prefix}{name}".encode(): row for name, row in written.items()})
-                gone += [f"{prefix}{name}".encode() for name in removed]
-            for axis, cohorts in (("c", judge.cells.days), ("a", judge.cells.arrivals)):
-                for where, day in cohorts.dirty:
-                    days[f"{model_id}{SEPARATOR}{pack_where(where)}{SEPARATOR}{axis}{day}".encode()] = cohorts.pack(
-                        where, day
-                    )
-                cohorts.dirty.clear()
-            values, fed = judge.sequential.take_changes()
-            sequential.update({f"{model_id}{SEPARATOR}{name}".encode(): row for name, row in values.items()})
-            consumed += [f"{model_id}{SEPARATOR}{name}".encode() for name in fed]
-            if judge.live.dirty:
-                live[model_id.encode()] = judge.live.pack()
-            states[model_id.encode()] = msgspec.msgpack.encode(save(judge))
-            reference = self.book.find(model_id)
-            if reference is not None and reference.learned and model_id not in self._learned:
-                references[model_id.encode()] = dump_reference(reference)
-                self._learned.add(model_id)
-        for table, rows in (
-            (BLOCKS_TABLE, blocks),
-            (DAYS_TABLE, days),
-            (SEQUENTIAL_TABLE, sequential),
-            (MODELS_TABLE, states),
-            (REFERENCES_TABLE, references),
-            (LIVE_TABLE, live),
-        ):
-            if rows:
-                effects.writes[table] = rows
-        if gone:
-            effects.removes[BLOCKS_TABLE] = gone
-        if consumed:
-            effects.removes[SEQUENTIAL_TABLE] = consumed
-
     def forget_rows(self) -> None:
         """Nothing changed since the last call, as far as rows go: a backtest stores none."""
         for judge in self.models.values():
             judge.cells.forget_rows()
+            judge.variation.dirty.clear()
 
     # -- the core --------------------------------------------------------------------------------------------------------------
 

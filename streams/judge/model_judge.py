@@ -6,6 +6,7 @@ Pure. Event time comes from the digests' clocks; the same digests give the same 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -19,6 +20,7 @@ from streams.baselines.reference_book import ReferenceBook
 from streams.core.digest_cells import unpack_cells
 from streams.counting.layout import OF_ANY_TASK
 from streams.counting.references import bare
+from streams.counting.tracked import Tracked
 from streams.judge.group_rules import GroupRules
 from streams.judge.incident_lives import IncidentLives
 from streams.judge.incidents import TRAFFIC_SHARE, Firing, Incident, Where
@@ -26,7 +28,9 @@ from streams.judge.label_watch import LabelWatch
 from streams.judge.live_baseline import LiveBaseline
 from streams.judge.model_cells import ModelCells
 from streams.judge.sequential import Sequential
+from streams.judge.spans import BLOCKS
 from streams.judge.ticks import Tick, Ticks
+from streams.judge.variation import Variation
 from streams.rules.evaluate import Evaluator
 
 MONTH_S = 30 * 86_400.0
@@ -48,7 +52,8 @@ class ModelJudge:
         self.cells = ModelCells(
             self.reference.layout, config.panes, self.rules.traffic_share, lambda where: self.lives.earliest(where)
         )
-        self.ticks = Ticks(self.cells)
+        self.variation = Variation(self._tracked(), self.reference, self.pane_s, self.cells.levels)
+        self.ticks = Ticks(self.cells, self.variation)
         self.lives = IncidentLives(
             model_id,
             self.cells.spans,
@@ -57,6 +62,7 @@ class ModelJudge:
             config.join.delay_window,
             lambda: self.alpha,
             self.cells.traffic,
+            self.variation,
         )
         self.sequential = Sequential(self.evaluator, config.panes)
         self.cohorts: dict[int, list[int]] = {}
@@ -69,6 +75,10 @@ class ModelJudge:
         model = self.config.model_for(self.model_id)
         self.groups = GroupRules(self.reference.layout, self.reference.cells, self.rules, model)
         return Evaluator(self.reference, self.rules, model.latency_slo_ms, self.live.vector)
+
+    def _tracked(self) -> Tracked:
+        slow = self.evaluator.of_model.slow_from(self.reference.cell(None))
+        return Tracked(self.reference, self.evaluator.subjects, slow, self.rules.minimum_per_class)
 
     def _live(self) -> LiveBaseline:
         return LiveBaseline(self.reference, self.config.model_for(self.model_id).learn_rows)
@@ -106,7 +116,10 @@ class ModelJudge:
                 values, slots = values[slots >= 0], slots[slots >= 0]
                 order = np.argsort(slots, kind="stable")
                 values, slots = values[order], slots[order]
+            several = self.cells.several
             self.cells.add(cell, slots, values)
+            if self.cells.several and not several:
+                self.variation.split(self.cells.serving[0])
         for sample in digest.samples:
             self.sequential.keep(sample)
         for start, rows, joined, late, _ in digest.cohorts:
@@ -152,6 +165,7 @@ class ModelJudge:
         self.lives.use(self.evaluator)
         self.sequential.use(self.evaluator)
         self.cells.change_layout(self.reference.layout)
+        self.variation.use(self._tracked(), self.reference)
 
     def _learn(self, rows: Iterable[LearningRow]) -> None:
         self.learning += rows
@@ -201,7 +215,7 @@ class ModelJudge:
     def _judge(self, tick: Tick, alpha: float) -> None:
         """What fires goes into incidents, and those that nothing shows any more are over."""
         end, closing, told = tick
-        when = end * self.pane_s
+        when, log_alpha = end * self.pane_s, math.log(alpha)
         firings: dict[tuple[Where, str, str | None], Firing] = {}
         for level, block, where in closing:
             if level == 0:
@@ -214,7 +228,10 @@ class ModelJudge:
         for where, look, findings in told:
             level, count, block = look
             start = (block - count + 1 << level) * self.pane_s
-            for finding in findings:
+            for found in findings:
+                finding, passes = self.variation.judged(where, level, found, log_alpha)
+                if not passes:
+                    continue
                 firing = Firing(where, finding, start, when, look)
                 held = firings.get(firing.key)
                 if held is None or firing.start > held.start:
@@ -228,6 +245,21 @@ class ModelJudge:
         if self.live.settle():
             self.evaluator.forget_baselines()
             self.lives.use(self.evaluator)
+        self._remember(closing)
+
+    def _remember(self, closing: list[tuple[int, int, Where]]) -> None:
+        """Spans that have ended tell the next ones how far such spans vary by themselves."""
+        least = self.rules.minimum_rows
+        for level, block, where in closing:
+            if (block + 1) % BLOCKS:
+                continue
+            spans = self.cells.spans[where]
+            members = spans.members(level, BLOCKS, block)
+            enough = (
+                sum(member.rows for member in members) >= least or sum(member.outcomes for member in members) >= least
+            )
+            if self.variation.wants(where, level, block, enough):
+                self.variation.take(where, level, block, spans.dense(members), enough)
 
     def _beside_spans(self, closing: list[tuple[int, int, Where]], end: int, alpha: float) -> Iterable[Firing]:
         """What no single span of one cell shows."""
@@ -238,7 +270,7 @@ class ModelJudge:
             whole = [(level, block, where) for level, block, where in closing if where.segment is None]
             yield from self.groups.firings(self.cells.spans, whole, self.pane_s, when, alpha)
         yield from self.labels.advance(end, alpha)
-        yield from self.sequential.feed(when, self.cells.several)
+        yield from self.sequential.feed(when, self.cells.several, self.variation, alpha)
 
     def pending_counts(self, clock: float) -> dict[str, int]:
         """Join states of the model's predictions, by quarter hours: a cohort expires as a whole when its last window has closed."""

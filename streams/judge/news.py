@@ -13,6 +13,7 @@ from streams.counting.layout import Vector
 from streams.judge.incidents import LAYERS, UNSPANNED, Firing, Incident, Where, intersects
 from streams.judge.onset import onset, timeline
 from streams.judge.spans import Spans
+from streams.judge.variation import Variation
 from streams.rules.baseline import Baseline
 from streams.rules.evaluate import Evaluator
 
@@ -37,8 +38,8 @@ class Earlier:
 class News:
     """Compares a firing's span with what its cell showed while the incident was open. Times are epoch seconds, ends are panes."""
 
-    def __init__(self, evaluator: Evaluator, cells: Mapping[Where, Spans], pane_s: float) -> None:
-        self.evaluator, self.cells, self.pane_s = evaluator, cells, pane_s
+    def __init__(self, evaluator: Evaluator, cells: Mapping[Where, Spans], pane_s: float, variation: Variation) -> None:
+        self.evaluator, self.cells, self.pane_s, self.variation = evaluator, cells, pane_s, variation
         self._known: dict[tuple[Where, int, int], Earlier] = {}
         """Of the firings that end at `_at`: those of one tick often ask for the same time of the same cell."""
         self._at = -math.inf
@@ -72,7 +73,9 @@ class News:
         before = self.evaluator.first(earlier.vector, base, USUAL_ALPHA, firing.finding)
         if before is not None and GROWN * before.strength >= firing.finding.strength:
             return False
-        return self.evaluator.first(span, earlier.baseline(self.evaluator), alpha, firing.finding) is not None
+        found = self.evaluator.first(span, earlier.baseline(self.evaluator), alpha, firing.finding)
+        # Spans that vary by themselves differ from those before them, too.
+        return found is not None and self.variation.judged(firing.where, firing.look[0], found, math.log(alpha)).passes
 
     def has_grown(self, firing: Firing, incident: Incident, told: float, label_delay_s: float, alpha: float) -> bool:
         """Whether an incident's own signal is now twice as strong as was told, and not by luck."""

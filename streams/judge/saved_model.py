@@ -58,7 +58,14 @@ def save(judge: ModelJudge) -> Saved:
     )
 
 
-def restore(judge: ModelJudge, saved: Saved, blocks: Rows, days: Rows, sequential: dict[str, bytes]) -> None:
+def restore(
+    judge: ModelJudge,
+    saved: Saved,
+    blocks: Rows,
+    days: Rows,
+    sequential: dict[str, bytes],
+    variation: Mapping[Where, bytes],
+) -> None:
     """Takes back what `save` and the rows held. Blocks over edges that the reference no longer has are dropped."""
     if saved.task:
         judge.book.tell_task(judge.model_id, saved.task, saved.classes)
@@ -69,6 +76,7 @@ def restore(judge: ModelJudge, saved: Saved, blocks: Rows, days: Rows, sequentia
     judge.lives.restore(saved.lives)
     cells.traffic.restore(saved.traffic)
     judge.sequential.restore(sequential, same)
+    judge.variation.restore(variation)
     judge.cohorts = {start: list(counts) for start, counts in saved.cohorts.items()}
     judge.labels.restore(saved.labels)
     judge.learning = saved.learning

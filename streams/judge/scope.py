@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from streams.counting.layout import Vector
 from streams.judge.incidents import Firing, Where
 from streams.judge.recovery import scaled
 from streams.judge.spans import Spans
+from streams.judge.variation import Variation
 from streams.rules.baseline import Baseline
 from streams.rules.evaluate import Evaluator
 from streams.rules.fact_rules import FACTS
@@ -40,8 +42,8 @@ class Affected(NamedTuple):
 class Scoper:
     """Compares a finding's effect in each cell with what is left without that cell."""
 
-    def __init__(self, evaluator: Evaluator) -> None:
-        self.evaluator = evaluator
+    def __init__(self, evaluator: Evaluator, variation: Variation) -> None:
+        self.evaluator, self.variation = evaluator, variation
         fewer = {"minimum_rows": LEAST_ROWS, "minimum_per_class": LEAST_PER_CLASS}
         sensitive = scaled(evaluator.rules, 1e-3).model_copy(update=fewer)
         self.sensitive = Evaluator(evaluator.reference, sensitive, evaluator.latency_slo_ms)
@@ -110,11 +112,9 @@ class Scoper:
                 acceptable.append((own, float(vector[rows_slot]), where))
         if not acceptable:
             effect, finding = self._effect(everything, base, like)
-            return (
-                Affected(whole, self._told(finding, like), 1.0)
-                if effect > 0
-                else Affected(firing.where, firing.finding, 1.0)
-            )
+            told = self._among_spans(whole, level, self._told(finding, like))
+            # Of all traffic the same may be no news: then it is the cell's that fired.
+            return Affected(whole, told, 1.0) if effect > 0 and told is not None else Affected(firing.where, like, 1.0)
         solid = [own for own, rows, _ in acceptable if rows >= SOLID_ROWS]
         best = max(solid or [own for own, _, _ in acceptable])
         _, rows, where = max(
@@ -127,7 +127,13 @@ class Scoper:
         assert vector is not None
         assert own_base is not None
         _, finding = self._effect(vector, own_base, like)
-        return Affected(where, self._told(finding, like), rows / total)
+        told = self._among_spans(where, level, self._told(finding, like))
+        return Affected(where, told if told is not None else like, rows / total)
+
+    def _among_spans(self, where: Where, level: int, finding: Finding) -> Finding | None:
+        """The finding with what is left of its chance in that cell; None where such spans are so by themselves."""
+        judged, passes = self.variation.judged(where, level, finding, math.log(UPSTREAM_ALPHA))
+        return judged if passes or judged.dispersion <= 1.0 else None
 
     def causes(self, firing: Firing, where: Where, cells: Mapping[Where, Spans]) -> list[Finding]:
         """What else stands out in that cell and span: a weaker door than an alert's, because something is known to be wrong."""
@@ -136,4 +142,6 @@ class Scoper:
         base = self.evaluator.baseline(where.segment)
         if spans is None or base is None:
             return []
-        return self.evaluator.findings(spans.dense(spans.members(level, count, block)), base, UPSTREAM_ALPHA)
+        found = self.evaluator.findings(spans.dense(spans.members(level, count, block)), base, UPSTREAM_ALPHA)
+        judged = (self.variation.judged(where, level, finding, math.log(UPSTREAM_ALPHA)) for finding in found)
+        return [finding for finding, passes in judged if passes]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from detectors.ebh import e_bh
 from detectors.errors import CorruptState, ForeignState
 from detectors.sequential import Detection
+from detectors.shares import normal_log_p
 from leadline.config import Panes
 from leadline.events import DigestSample
 from streams.counting.figure import NAN, Figure
@@ -31,6 +32,7 @@ from streams.judge.stream_detectors import (
     adwin_significance,
     build_detectors,
 )
+from streams.judge.variation import Variation
 from streams.judge.waiting_values import CHUNK, SEPARATOR, Chunk, Group, WaitingValues
 from streams.rules.evaluate import Evaluator
 from streams.rules.finding import LN10, Finding
@@ -70,8 +72,10 @@ class Sequential:
         if len(sample.values) == len(self.streams.get(sample.kind, ())):
             self.waiting.keep(sample)
 
-    def feed(self, when: float, several: bool) -> list[Firing]:
-        """Feeds the values before the tick `when`; a detection is a firing of its version, or of all where there are not `several`."""
+    def feed(self, when: float, several: bool, variation: Variation, alpha: float) -> list[Firing]:
+        """Feeds the values before the tick `when`; a detection is a firing of its version, or of all where there are not `several`.
+
+        The detectors' promises hold for independent values. Where spans vary by themselves a detection must stand out among them."""
         rules = self.evaluator.rules
         if not rules.adwin and not rules.sequential and rules.page_hinkley is None:
             self.waiting.clear()
@@ -86,8 +90,24 @@ class Sequential:
             if group.kind == "features" and rules.sequential:
                 of_chunk += self._together(group, chunk.times, where, when, {firing.finding.key for firing in of_chunk})
             fired += of_chunk
+        kept = [one for firing in fired if (one := self._among_spans(firing, variation, alpha)) is not None]
         off = rules.disabled
-        return [firing for firing in fired if firing.finding.signal not in off] if off else fired
+        return [firing for firing in kept if firing.finding.signal not in off] if off else kept
+
+    def _among_spans(self, firing: Firing, variation: Variation, alpha: float) -> Firing | None:
+        """The firing with what is left of its evidence; None where the values since its onset lie no farther off than such spans do."""
+        finding = firing.finding
+        level = variation.level_of(firing.end - firing.start)
+        dispersion = variation.dispersion(firing.where, level, finding)
+        if dispersion <= 1.0:
+            return firing
+        stream = self._places[str(finding.subject)]
+        moved = finding.strength * finding.threshold * stream.unit / stream.sd
+        log_p = float(normal_log_p(moved * math.sqrt(finding.n / dispersion)))
+        if log_p > math.log(alpha):
+            return None
+        log10_p = max(finding.log10_p, log_p / LN10)
+        return firing._replace(finding=finding._replace(log10_p=log10_p, dispersion=dispersion))
 
     def _feed(self, group: Group, chunk: Chunk, where: Where, when: float) -> Iterator[Firing]:
         rules = self.evaluator.rules

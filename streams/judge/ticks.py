@@ -13,6 +13,7 @@ from typing import NamedTuple
 from streams.judge.incidents import Where
 from streams.judge.model_cells import ModelCells
 from streams.judge.spans import Block, stack
+from streams.judge.variation import Variation
 from streams.rules.baseline import Baseline
 from streams.rules.evaluate import Evaluator
 from streams.rules.finding import Finding
@@ -38,6 +39,8 @@ class _Span(NamedTuple):
     blocks: list[Block]
     base: Baseline
     not_before: int
+    varies: bool
+    """Whether the cell varies by itself: then a longer span may tell what a shorter one is not sure of."""
 
 
 class _Waiting(NamedTuple):
@@ -49,8 +52,8 @@ class _Waiting(NamedTuple):
 class Ticks:
     """Closes blocks of one model's cells and has their spans judged."""
 
-    def __init__(self, cells: ModelCells) -> None:
-        self.cells = cells
+    def __init__(self, cells: ModelCells, variation: Variation) -> None:
+        self.cells, self.variation = cells, variation
 
     def until(self, pane: int, evaluator: Evaluator, alpha: float, begin: Callable[[int], None]) -> Iterator[Tick]:
         """Every tick that ends at `pane` or before. `begin` is called with each end before it is handled, and may change what
@@ -94,7 +97,8 @@ class Ticks:
             for count, blocks in spans.looks(level, block, least):
                 base = evaluator.baseline(where.segment)
                 if base is not None:
-                    found.append(_Span(where, (level, count, block), blocks, base, spans.not_before))
+                    varies = self.variation.varies(where)
+                    found.append(_Span(where, (level, count, block), blocks, base, spans.not_before, varies))
         return found
 
     def _is_stale(self, span: _Span, evaluator: Evaluator) -> bool:
@@ -102,17 +106,21 @@ class Ticks:
         return (
             self.cells.spans[span.where].not_before != span.not_before
             or evaluator.baseline(span.where.segment) is not span.base
+            or self.variation.varies(span.where) != span.varies
         )
 
     def _judge(self, ticks: list[list[_Span]], evaluator: Evaluator, alpha: float) -> list[list[list[Finding]]]:
         """What the rules find in each span of each tick. Of one cell the shortest span that shows a signal counts, and it comes first."""
         flat = [(tick, span) for tick, spans in enumerate(ticks) for span in spans]
         told: list[list[list[Finding]]] = [[] for _ in ticks]
-        numbers: dict[tuple[int, Where], int] = {}
+        numbers: dict[tuple[int, Where, Look | None], int] = {}
         for at in range(0, len(flat), TOGETHER):
             part = flat[at : at + TOGETHER]
             vectors = stack([span.blocks for _, span in part], self.cells.layout.size)
-            cells = [numbers.setdefault((tick, span.where), len(numbers)) for tick, span in part]
+            cells = [
+                numbers.setdefault((tick, span.where, span.look if span.varies else None), len(numbers))
+                for tick, span in part
+            ]
             findings = evaluator.findings_of(vectors, [span.base for _, span in part], alpha, cells)
             for (tick, _), of_span in zip(part, findings, strict=True):
                 told[tick].append(of_span)

@@ -11,11 +11,11 @@ from detectors.shares import normal_log_p
 from leadline.alert import Layer
 from leadline.config import Rules
 from streams.counting.references import Reference
+from streams.counting.subjects import Subjects
 from streams.rules.finding import Finding, found
 from streams.rules.looks import Floats, Integers, Looks
 from streams.rules.refitted_scaler import RefittedScaler
 from streams.rules.screen import shifts
-from streams.rules.subjects import Subjects
 
 
 class DistributionRules:
@@ -90,7 +90,8 @@ class DistributionRules:
         far = enough & (shift >= rule.warn)
         if not far.any():
             return
-        variance = np.maximum(vectors[:, subjects.zz] / count - mean**2, 0.0)
+        # The larger of both deviations: of a skewed value, or of rows that are alike, the live one is small just where its mean is off.
+        variance = np.maximum(vectors[:, subjects.zz] / count - mean**2, spread**2)
         error = np.sqrt(variance / count + spread**2 / looks.of_base("valid")) / spread
         with np.errstate(divide="ignore", invalid="ignore"):
             log_p = normal_log_p(np.where(error > 0, shift / error, np.where(shift > 0, 1e3, 0.0)))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from leadline.config import Rules
 from streams.counting.layout import Vector
 from streams.counting.references import Reference
+from streams.counting.subjects import Subjects
 from streams.rules.baseline import Baseline, prepare
 from streams.rules.data_rules import DataRules
 from streams.rules.distribution_rules import DistributionRules
@@ -27,7 +28,6 @@ from streams.rules.name_rules import NameRules
 from streams.rules.outcome_rules import OutcomeRules
 from streams.rules.rule import Rule
 from streams.rules.shape_rules import ShapeRules
-from streams.rules.subjects import Subjects
 
 
 class Evaluator:
@@ -50,11 +50,12 @@ class Evaluator:
         self.of_means = MeanRules(self.layout, rules)
         self.of_facts = FactRules(self.layout, rules)
         self.of_outcomes = OutcomeRules(reference, rules)
+        self.of_model = ModelRules(reference, rules, latency_slo_ms)
         self.of_rows: list[Rule] = [
             DistributionRules(reference, rules, self.subjects),
             self.of_shapes,
             DataRules(reference, rules, self.subjects),
-            ModelRules(reference, rules, latency_slo_ms),
+            self.of_model,
             self.of_means,
             NameRules(self.layout, rules),
         ]

@@ -27,6 +27,8 @@ class Finding(NamedTuple):
     strength: float
     detail: str = ""
     """In words: which category, class or name it is about."""
+    dispersion: float = 1.0
+    """How many of its rows are worth one independent row: `log10_p` says so already."""
 
     @property
     def key(self) -> tuple[str, str | None]:

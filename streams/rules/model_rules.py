@@ -11,7 +11,7 @@ from detectors.entropy import Spread, spread_from_sums
 from detectors.shares import binomial_log_tail, lower_limit, normal_log_p, upper_limit
 from leadline.config import Limits, Rules
 from streams.counting.layout import Vector
-from streams.counting.log_bins import LATENCY_MS
+from streams.counting.log_bins import LATENCY_MS, slower_than
 from streams.counting.references import Reference
 from streams.rules.baseline import entropy_variance
 from streams.rules.finding import Finding, found
@@ -37,6 +37,12 @@ class ModelRules:
         self.classes = [*reference.classes, "(unknown class)"]
         self.most_nats = math.log(max(len(reference.classes), 2))
         self.tests = 5 + (len(self.classes) if reference.task == "multiclass" else 0)
+
+    def slow_from(self, known: Vector | None) -> int:
+        """The first bin of the latency that counts as slow: over the SLO, or slower than nearly all rows that are known."""
+        if self.latency_slo_ms is not None or known is None:
+            return self.slow
+        return slower_than(self.layout.part(known, "latency"), 0.99)
 
     def findings(self, looks: Looks) -> Iterator[tuple[int, Finding]]:
         """Signals of the spans' rows."""
@@ -67,8 +73,8 @@ class ModelRules:
         moved = np.abs(mean - usual) / deviation
         for at in np.flatnonzero(moved >= rule.warn).tolist():
             n, value = float(rows[at]), float(mean[at])
-            variance = max(float(looks.one("score_squares")[at]) / n - value**2, 0.0)
             base = looks.base(at)
+            variance = max(float(looks.one("score_squares")[at]) / n - value**2, base.score_sd**2)
             spread = (variance / n + base.score_sd**2 / base.score_valid) ** 0.5 / base.score_sd
             if spread > 0:
                 effect = float(moved[at])

@@ -8,16 +8,8 @@ import msgspec
 
 from leadline.config import Config
 from streams.baselines.reference_book import ReferenceBook
-from streams.judge import judge
-from streams.judge.judge import (
-    BLOCKS_TABLE,
-    DAYS_TABLE,
-    LIVE_TABLE,
-    MODELS_TABLE,
-    REFERENCES_TABLE,
-    SEQUENTIAL_TABLE,
-    Judge,
-)
+from streams.judge.judge import Judge
+from streams.judge.judge_rows import ALL_TABLES
 from streams.observe.observe import Observer
 from streams.observe.partition_state import COMBINATIONS_TABLE, Checkpoint
 from streams.observe.request_rows import RequestRows
@@ -52,7 +44,7 @@ class JudgeFactory:
 
     def whole(self, checkpoint: bytes) -> Sequence[str]:
         """Everything: a judge holds its models whole."""
-        return [REFERENCES_TABLE, BLOCKS_TABLE, DAYS_TABLE, SEQUENTIAL_TABLE, LIVE_TABLE, MODELS_TABLE]
+        return ALL_TABLES
 
     def build(self, partition: int, checkpoint: bytes, tables: Mapping[str, Mapping[bytes, bytes]]) -> Judge:
-        return judge.Judge(partition, self.config, self.book, checkpoint, tables)
+        return Judge(partition, self.config, self.book, checkpoint, tables)

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from leadline.config import Config
 from streams.baselines.reference_book import ReferenceBook
-from streams.judge.judge import DAYS_TABLE, MODELS_TABLE, SEPARATOR
+from streams.judge.judge_rows import DAYS_TABLE, MODELS_TABLE, SEPARATOR
 from streams.judge.model_judge import Saved
 from streams.observe.partition_state import Checkpoint
 from tests.faults.ground import PARTITIONS, PREFIX, Ground, until

@@ -18,7 +18,7 @@ import numpy as np
 from streams.baselines.reference_book import ReferenceBook
 from streams.core.stage import Record
 from streams.counting.layout import JOIN_SLOTS
-from streams.judge.judge import DAYS_TABLE, SEPARATOR
+from streams.judge.judge_rows import DAYS_TABLE, SEPARATOR
 from streams.observe.partition_state import Checkpoint
 from streams.store.lines import write_line
 from streams.store.tables import Change, Kind, Outcome, Outgoing, Owner, StoreUnavailable
