@@ -128,6 +128,7 @@ class Variation:
         """Another reference: all begins anew."""
         self.tracked, self.reference = tracked, reference
         self.layout = reference.layout.fingerprint + reference.bins_fingerprint
+        self._in_training = np.array([key in reference.varies for key in tracked.keys], dtype=np.bool_)
         self._places: dict[tuple[str, str | None], int | None] = {}
         self.cells: dict[Where, _Cell] = {}
         self.dirty: set[Where] = set()
@@ -226,8 +227,8 @@ class Variation:
                         of_level = self._found(cell, near)
                         found = np.where(np.isnan(found), of_level.rho, found)
                         surest = np.minimum(surest, of_level.log_p)
-            # That rows depend on each other may be seen best in spans of another length, or in all traffic.
-            dependent = surest <= np.log(GATE / self.levels)
+            # That rows depend on each other may be seen best in spans of another length, in all traffic, or in the training rows.
+            dependent = self._in_training | (surest <= np.log(GATE / self.levels))
             told = known[level] = np.where(dependent | np.isnan(found), found, 0.0).tolist()
         return told
 
