@@ -174,3 +174,10 @@ class Owners:
                     lag, keys = self.intake.lag(place, offset), work.keys().get(place, NO_KEYS)
                     found[place] = Standing(work.owner, offset, lag, lanes[place].holes, keys.share)
         return found
+
+    def marks(self) -> dict[str, tuple[int, bool]]:
+        """For the watchdog: where each partition stands, and whether there is something to read in it."""
+        return {
+            f"{place.topic}/{place.partition}": (standing.offset, bool(standing.lag))
+            for place, standing in self.standings().items()
+        }

@@ -24,7 +24,7 @@ from streams.worker.gap_alert import gap_alert
 from streams.worker.key_alert import key_alert
 from streams.worker.learned import LearnedBaselines
 from streams.worker.owner import DataGap
-from streams.worker.worker import run_worker
+from streams.worker.process import run_worker
 
 log = logging.getLogger(__name__)
 
