@@ -133,7 +133,7 @@ class Sender:
 
 
 class Worker:
-    """The owners of one process, and parts that it has in hand."""
+    """The owners of one process, parts that it has in hand, and Kafka's confirmations that it has not passed on yet."""
 
     def __init__(self, world: World) -> None:
         self.lanes, self.sender = Lanes(world.broker), Sender()
@@ -141,6 +141,7 @@ class Worker:
         shared = Shared(SETTINGS, world.store, cast(Any, self.sender), cast(Any, self.lanes), cast(Any, factories))
         self.works = {kind: Work(Owner(kind, 0), GROUPS[kind], shared) for kind in KINDS}
         self.late: list[tuple[Kind, tuple[Part, ...]]] = []
+        self.confirmed: list[tuple[Owner, tuple[int, str]]] = []
 
 
 class World:
@@ -185,15 +186,23 @@ class World:
             kind, parts = worker.late.pop(0)
             await worker.works[kind].process(parts)
 
-    async def send(self, number: int, count: int, acknowledged: bool) -> None:
-        """Kafka has confirmed that many messages; perhaps nobody got to tell the store."""
-        sender = self.workers[number].sender
-        sent, sender.queue = sender.queue[:count], sender.queue[count:]
+    async def send(self, number: int, count: int, told: str) -> None:
+        """Kafka has confirmed that many messages. The store is `told` at once, late (`tell`), or never."""
+        worker = self.workers[number]
+        sent, worker.sender.queue = worker.sender.queue[:count], worker.sender.queue[count:]
         for owner, message in sent:
             send = message.send
             self.broker.append(send.topic, send.key, send.value, write_line(owner, message))
-            if acknowledged:
-                await self.store.acknowledge(owner, [(message.sequence, message.line)])
+            if told != "never":
+                worker.confirmed.append((owner, (message.sequence, message.line)))
+        if told == "at once":
+            await self.tell(number)
+
+    async def tell(self, number: int) -> None:
+        """Confirmations come to the store, which may be another one by now."""
+        confirmed, self.workers[number].confirmed = self.workers[number].confirmed, []
+        for owner, message in confirmed:
+            await self.store.acknowledge(owner, [message])
 
     def crash(self, number: int) -> None:
         """kill -9, and a new process."""
@@ -206,7 +215,7 @@ class World:
         for _ in range(1000):
             for kind in KINDS:
                 await self.work(number, kind, FETCH)
-            await self.send(number, FETCH, True)
+            await self.send(number, FETCH, "at once")
             if self._settled(number):
                 return
         raise AssertionError("it does not settle")
