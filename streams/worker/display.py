@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from streams.store.tables import StoreUnavailable, Tables, View
-from streams.worker.owner import Shared
 from streams.worker.owners import Owners
+from streams.worker.shared import Shared
 from streams.worker.status import EXPIRE_S, Rate, WorkerProgress, counted
 from streams.worker.watchdog import Progress
 

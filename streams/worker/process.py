@@ -11,7 +11,7 @@ from streams.core.stage import StageFactory
 from streams.store.tables import Tables
 from streams.transport.beginning import GapHook, no_alert
 from streams.transport.settings import WorkerSettings
-from streams.worker.owner import KeyHook, no_key_alert
+from streams.worker.shared import KeyHook, no_key_alert
 from streams.worker.watchdog import EXIT_FAILED, Progress, Watchdog
 from streams.worker.worker import Worker
 

@@ -23,8 +23,8 @@ from streams.transport.transport import Consumer
 from streams.worker.agents import App, build_app
 from streams.worker.display import Display
 from streams.worker.outbox import Relay
-from streams.worker.owner import KeyHook, Shared, no_key_alert
 from streams.worker.owners import Owners
+from streams.worker.shared import KeyHook, Shared, no_key_alert
 from streams.worker.status import WorkerProgress
 from streams.worker.watchdog import Watchdog
 

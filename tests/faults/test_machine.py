@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,9 +28,11 @@ from hypothesis.stateful import (
 from leadline.events import Digest
 from streams.core.stage import Record
 from streams.judge.judge import Judge
+from streams.observe.rows import MAX_WAITING_LABELS
 from streams.store.tables import Change, Claimed, Kind, Outcome, Owner, StoreUnavailable, Tables
 from streams.store.tables_memory import MemoryTables
 from streams.transport.chain import Chain, Part
+from streams.worker.claiming import Held
 from streams.worker.owner import Work
 from tests.faults.world import KINDS, Worker, World
 from tests.streams.history import DELAYS, LABELS, T0, Event, label, prediction
@@ -72,6 +75,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.world = World()
+        self.labels: Counter[str] = Counter()
 
     def do(self, step: Coroutine[Any, Any, None]) -> None:
         self.loop.run_until_complete(step)
@@ -94,7 +98,10 @@ class Machine(RuleBasedStateMachine):
     @rule(events=EVENTS)
     def publish(self, events: list[Event]) -> None:
         for event in events:
-            self.world.publish(event)
+            request = event.body["request_id"]
+            self.labels[request] += event.source == "labels"
+            if self.labels[request] <= MAX_WAITING_LABELS:  # of more, only the first and the last are kept
+                self.world.publish(event)
 
     @rule(number=WORKERS, kind=KIND, count=st.integers(1, 8), events=FRESH)
     def a_batch_is_counted(self, number: int, kind: Kind, count: int, events: list[Event]) -> None:
@@ -236,8 +243,8 @@ def without_chain(patch: pytest.MonkeyPatch) -> None:
     """A batch is believed to begin where the last one ended."""
     take = Work._take
 
-    async def credulous(self: Work, parts: Sequence[Part]) -> None:
-        await take(self, [part._replace(begin=min(part.begin, self.offsets[part.topic])) for part in parts])
+    async def credulous(self: Work, held: Held, parts: Sequence[Part]) -> None:
+        await take(self, held, [part._replace(begin=min(part.begin, held.offsets[part.topic])) for part in parts])
 
     patch.setattr(Work, "_take", credulous)
 
@@ -298,7 +305,7 @@ def without_lines_of_confirmations(patch: pytest.MonkeyPatch) -> None:
 def without_doubt(patch: pytest.MonkeyPatch) -> None:
     """A commit without an answer is believed to have failed, and the worker goes on with what it has in memory."""
 
-    async def sure(self: Work, error: StoreUnavailable) -> None: ...
+    async def sure(self: Work, held: Held, error: StoreUnavailable) -> None: ...
 
     patch.setattr(Work, "_doubt", sure)
 
@@ -308,7 +315,7 @@ BREAKAGES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "asking again about holes": without_asking,
     "the fence": lambda patch: without(patch, Outcome.FENCED),
     "the expected offset": lambda patch: without(patch, Outcome.MISMATCH),
-    "the lines": lambda patch: patch.setattr("streams.worker.owner.still_known", _all_of_them),
+    "the lines": lambda patch: patch.setattr("streams.worker.folding.still_known", _all_of_them),
     "the judge's skip": without_skip,
     "the outbox": without_outbox,
     "doubt": without_doubt,

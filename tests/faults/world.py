@@ -26,7 +26,8 @@ from streams.store.tables_memory import MemoryTables
 from streams.transport.chain import Chain, Part, Place
 from streams.transport.settings import WorkerSettings
 from streams.worker.factories import JudgeFactory, ObserveFactory
-from streams.worker.owner import Shared, Work
+from streams.worker.owner import Work
+from streams.worker.shared import Shared
 from tests.streams.history import Event, Oracle, configuration, reference
 
 KNOWN = reference()
@@ -242,7 +243,7 @@ class World:
         """What the store holds of the observer is what a dictionary says of the same events."""
         packed = self.store._state(Owner("observe", 0)).checkpoint
         counts = msgspec.msgpack.decode(packed, type=Checkpoint).counts if packed else {}
-        assert _plain(counts) == _plain(self.oracle().counts)
+        _assert_same(counts, self.oracle().counts)
 
     def check_settled(self) -> None:
         """Every event once, in the observer's counts and through digests in the judge's."""
@@ -259,7 +260,7 @@ class World:
         for (_, _, stage, segment), slots in oracle.slots.items():
             if stage == "live" and segment is None:
                 expected.update({name: int(slots[name]) for name in ("rows", *JOIN_SLOTS)})
-        assert _plain(self.judged()) == _plain(expected)
+        _assert_same(self.judged(), expected)
 
     def judged(self) -> Counter[str]:
         """The judge's cohort rows of all live traffic."""
@@ -273,5 +274,8 @@ class World:
         return Counter({name: int(layout.one(total, name)) for name in ("rows", *JOIN_SLOTS)})
 
 
-def _plain(counts: Mapping[str, int]) -> dict[str, int]:
-    return {name: count for name, count in counts.items() if count}
+def _assert_same(found: Mapping[str, int], expected: Mapping[str, int]) -> None:
+    names = found.keys() | expected.keys()
+    differences = {name: (found.get(name, 0), expected.get(name, 0)) for name in names}
+    differences = {name: (got, should) for name, (got, should) in sorted(differences.items()) if got != should}
+    assert not differences, f"is, should be: {differences}"

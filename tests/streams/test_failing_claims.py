@@ -67,10 +67,10 @@ async def while_records_are_fetched(inside: Inside, worker: Worker, patch: pytes
 
 
 async def while_tending(inside: Inside, worker: Worker, patch: pytest.MonkeyPatch) -> None:
-    async def refused(self: Work) -> bool:
+    async def refused(owner: Owner, topics: object, shared: object) -> None:
         raise REFUSED
 
-    patch.setattr(Work, "_try_claim", refused)
+    patch.setattr("streams.worker.owner.try_claim", refused)
     patch.setattr("streams.worker.owners.COMPARE_S", 0.1)
     inside.tables._state(Owner("observe", 0)).offsets.clear()
 
