@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from streams.baselines.reference_book import ReferenceBook
+from streams.core.records import Records
 from streams.core.stage import Record
 from streams.counting.layout import JOIN_SLOTS
 from streams.judge.judge import DAYS_TABLE, SEPARATOR
@@ -115,7 +116,7 @@ class Lanes:
             if place not in self._asked:
                 fetched = [record for at, record in enumerate(fetched) if at not in lost]
             self._asked.discard(place)
-            if not self.chain.arrive(place, fetched, self._now):
+            if not self.chain.arrive(place, Records.of(fetched), self._now):
                 self._asked.add(place)
         lanes = [self.chain.lanes[Place(topic, 0)] for topic in topics if Place(topic, 0) in self.chain.lanes]
         return tuple(lane.take(count) for lane in lanes if lane.records)
