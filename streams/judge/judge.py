@@ -11,14 +11,15 @@ from leadline.alert import Alert
 from leadline.config import Config
 from leadline.events import Change, Digest
 from streams.baselines.reference_book import ReferenceBook
+from streams.baselines.stored_reference import dump_reference, load_reference
 from streams.core.decode import Decoder
 from streams.core.digest_cells import check_cells
 from streams.core.records import Records
 from streams.core.stage import Arrived, Effects, Record, Send
 from streams.core.stored_state import require_same
-from streams.counting.references import dump_reference, load_reference
 from streams.judge.incidents import Where
-from streams.judge.model_judge import ModelJudge, Saved
+from streams.judge.model_judge import ModelJudge
+from streams.judge.saved_model import Saved, restore, save
 from streams.judge.silence import Heard, Silence
 from streams.judge.views import Views
 
@@ -108,7 +109,8 @@ class Judge:
         for field, row in sorted(tables.get(MODELS_TABLE, {}).items()):
             model_id = field.decode()
             judge = self._model(model_id)
-            judge.restore(
+            restore(
+                judge,
                 msgspec.msgpack.decode(row, type=Saved),
                 blocks.get(model_id, {}),
                 days.get(model_id, {}),
@@ -171,12 +173,12 @@ class Judge:
         live: dict[bytes, bytes] = {}
         for model_id in sorted(self._touched):
             judge = self.models[model_id]
-            for where, spans in judge.cells.items():
+            for where, spans in judge.cells.spans.items():
                 prefix = f"{model_id}{SEPARATOR}{pack_where(where)}{SEPARATOR}"
                 written, removed = spans.take_changes()
                 blocks.update({f"{prefix}{name}".encode(): row for name, row in written.items()})
                 gone += [f"{prefix}{name}".encode() for name in removed]
-            for axis, cohorts in (("c", judge.days), ("a", judge.arrivals)):
+            for axis, cohorts in (("c", judge.cells.days), ("a", judge.cells.arrivals)):
                 for where, day in cohorts.dirty:
                     days[f"{model_id}{SEPARATOR}{pack_where(where)}{SEPARATOR}{axis}{day}".encode()] = cohorts.pack(
                         where, day
@@ -187,7 +189,7 @@ class Judge:
             consumed += [f"{model_id}{SEPARATOR}{name}".encode() for name in fed]
             if judge.live.dirty:
                 live[model_id.encode()] = judge.live.pack()
-            states[model_id.encode()] = msgspec.msgpack.encode(judge.save())
+            states[model_id.encode()] = msgspec.msgpack.encode(save(judge))
             reference = self.book.find(model_id)
             if reference is not None and reference.learned and model_id not in self._learned:
                 references[model_id.encode()] = dump_reference(reference)
@@ -210,7 +212,7 @@ class Judge:
     def forget_rows(self) -> None:
         """Nothing changed since the last call, as far as rows go: a backtest stores none."""
         for judge in self.models.values():
-            judge.forget_rows()
+            judge.cells.forget_rows()
 
     # -- the core --------------------------------------------------------------------------------------------------------------
 

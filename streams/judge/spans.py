@@ -7,7 +7,7 @@ spans and its parent need: the levels are the ladder that bounds a judge's memor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -71,7 +71,7 @@ class Spans:
         return False
 
     def close(self, level: int, block: int) -> bool:
-        """Closes a block whose last pane has ended; False if nothing was in it."""
+        """Closes a block whose last pane has ended; False if nothing was in it. Older ones stay until `drop_old`."""
         if level == 0:
             parts = self.open.pop(block, None)
             if parts is None:
@@ -81,30 +81,37 @@ class Spans:
             made = self._block(*self._sum(parts))
         else:
             below = self.blocks[level - 1]
-            halves = [half for number in (2 * block, 2 * block + 1) if (half := below.get(number)) is not None]
-            if not halves:
+            one, other = below.get(2 * block), below.get(2 * block + 1)
+            half = other if one is None else one
+            if half is None:
                 return False
-            made = halves[0] if len(halves) == 1 else _joined(*halves)
+            made = half if one is None or other is None else _joined(one, other)
         self._keep(level, block, made)
         self.dirty.add((level, block))
-        kept = self.blocks[level]
+        return True
+
+    def drop_old(self, level: int, block: int) -> None:
+        """Drops what no span needs any more that ends with `block` or later."""
         last = block - KEPT - (block & 1)
         # Blocks are kept in order of time: the oldest come first.
-        while (old := next(iter(kept))) <= last:
+        while (old := next(iter(self.blocks[level]))) <= last:
             self._drop(level, old)
             self.dirty.discard((level, old))
             self.gone.add((level, old))
-        return True
 
     def _keep(self, level: int, number: int, block: Block) -> None:
         self.blocks[level][number] = block
-        self._rows[level] += max(block.rows, 0.0)
-        self._outcomes[level] += max(block.outcomes, 0.0)
+        if block.rows > 0.0:
+            self._rows[level] += block.rows
+        if block.outcomes > 0.0:
+            self._outcomes[level] += block.outcomes
 
     def _drop(self, level: int, number: int) -> None:
         block = self.blocks[level].pop(number)
-        self._rows[level] -= max(block.rows, 0.0)
-        self._outcomes[level] -= max(block.outcomes, 0.0)
+        if block.rows > 0.0:
+            self._rows[level] -= block.rows
+        if block.outcomes > 0.0:
+            self._outcomes[level] -= block.outcomes
 
     def _sum(self, parts: list[Part]) -> Part:
         """The entries of one pane added up, slots ascending."""
@@ -183,12 +190,12 @@ class Spans:
                     return self.dense(self.members(level, count, last)), (last - count + 1) << level
         return None
 
-    def last_row(self) -> int | None:
-        """The end of the last block that holds a row, of the finest level that still has one; None where none has. Outcomes alone are no
-        traffic."""
+    def last_row(self, closed: int) -> int | None:
+        """The end of the last block that holds a row, of the finest level that still has one; None where none has. Blocks end at pane
+        `closed` or before. Outcomes alone are no traffic."""
         for level, kept in enumerate(self.blocks):
             for number in reversed(kept):
-                if kept[number].rows > 0:
+                if kept[number].rows > 0 and (number + 1) << level <= closed:
                     return (number + 1) << level
         return None
 
@@ -228,6 +235,18 @@ class Spans:
                 self.open[number] = [(slots, values)]
             else:
                 self._keep(level, number, self._block(slots, values))
+
+
+def stack(spans: Sequence[Sequence[Block]], size: int) -> Vector:
+    """The sum of each span's blocks, [spans, size]."""
+    blocks = [block for members in spans for block in members]
+    if not blocks:
+        return np.zeros((len(spans), size))
+    starts = np.repeat(np.arange(len(spans)) * size, [sum(len(block.slots) for block in members) for members in spans])
+    slots = np.concatenate([block.slots for block in blocks]) + starts
+    values = np.concatenate([block.values for block in blocks])
+    counted = np.bincount(slots, weights=values, minlength=len(spans) * size)
+    return np.asarray(counted, dtype=np.float64).reshape(len(spans), size)
 
 
 def _joined(one: Block, other: Block) -> Block:

@@ -56,7 +56,6 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-
 class FetchFailed(Exception):
     """The broker refuses us for good; `reason` is the metric label."""
 

@@ -22,8 +22,8 @@ from leadline.events import Digest
 from leadline.publisher import Publisher
 from streams.baselines.reference_book import ReferenceBook
 from streams.baselines.reference_files import build_reference
+from streams.baselines.stored_reference import dump_reference
 from streams.core.stage import Effects, Record
-from streams.counting.references import dump_reference
 from streams.embedded.embedded_errors import EmbeddedDataLost
 from streams.embedded.embedded_watch import GRACE_S, EmbeddedWatch
 from streams.embedded.lag_guard import LagGuard, LogRange

@@ -22,8 +22,8 @@ def fill(spans: Spans, entries: list[tuple[int, int, int]], end: int) -> None:
             if at == pane:
                 spans.add(pane, np.array([slot], dtype=np.int32), np.array([float(value)]))
         for level in range(LEVELS):
-            if (pane + 1) % (1 << level) == 0:
-                spans.close(level, pane >> level)
+            if (pane + 1) % (1 << level) == 0 and spans.close(level, pane >> level):
+                spans.drop_old(level, pane >> level)
 
 
 def brute(entries: list[tuple[int, int, int]], first: int, last: int) -> np.ndarray:

@@ -71,8 +71,8 @@ def judged(config: Config, *parts: list[Record]) -> tuple[Judge, Judge]:
 def rows(judge: Judge) -> float:
     model = judge.models["m"]
     return sum(
-        model.reference.layout.one(model.days.day(where, day), "rows")
-        for where, day in model.days.cells()
+        model.reference.layout.one(model.cells.days.day(where, day), "rows")
+        for where, day in model.cells.days.cells()
         if where == (None, "live", None)
     )
 
