@@ -16,7 +16,7 @@ from leadline.config import Config
 from leadline.events import Change, Digest, LearningRow
 from streams.baselines.learning import learn
 from streams.baselines.reference_book import ReferenceBook
-from streams.core.digest_cells import unpack_cells
+from streams.core.digest_cells import unpack_entries
 from streams.counting.layout import OF_ANY_TASK
 from streams.counting.references import bare
 from streams.judge.group_rules import GroupRules
@@ -25,6 +25,7 @@ from streams.judge.incidents import TRAFFIC_SHARE, Firing, Incident, Where
 from streams.judge.label_watch import LabelWatch
 from streams.judge.live_baseline import LiveBaseline
 from streams.judge.model_cells import ModelCells
+from streams.judge.open_panes import Part
 from streams.judge.sequential import Sequential
 from streams.judge.ticks import Tick, Ticks
 from streams.rules.evaluate import Evaluator
@@ -100,13 +101,9 @@ class ModelJudge:
             if translate is None:
                 self.foreign += 1
                 return
-        for cell, slots, values in unpack_cells(digest):
-            if translate is not None:
-                slots = translate[slots]
-                values, slots = values[slots >= 0], slots[slots >= 0]
-                order = np.argsort(slots, kind="stable")
-                values, slots = values[order], slots[order]
-            self.cells.add(cell, slots, values)
+        if digest.cells:
+            part = Part(*unpack_entries(digest))
+            self.cells.add(part if translate is None else part.translated(translate))
         for sample in digest.samples:
             self.sequential.keep(sample)
         for start, rows, joined, late, _ in digest.cohorts:
@@ -181,7 +178,7 @@ class ModelJudge:
 
     def due(self, pane: int) -> bool:
         """Whether `advance` would judge anything."""
-        first = self.cells.closings.first()
+        first = self.cells.first_end()
         return (first is not None and first <= pane) or self.lives.gone_by(pane, self.cells.closed) is not None
 
     def advance(self, pane: int) -> None:

@@ -58,7 +58,14 @@ def save(judge: ModelJudge) -> Saved:
     )
 
 
-def restore(judge: ModelJudge, saved: Saved, blocks: Rows, days: Rows, sequential: dict[str, bytes]) -> None:
+def restore(
+    judge: ModelJudge,
+    saved: Saved,
+    blocks: Rows,
+    days: Rows,
+    opened: Mapping[str, bytes],
+    sequential: dict[str, bytes],
+) -> None:
     """Takes back what `save` and the rows held. Blocks over edges that the reference no longer has are dropped."""
     if saved.task:
         judge.book.tell_task(judge.model_id, saved.task, saved.classes)
@@ -74,6 +81,7 @@ def restore(judge: ModelJudge, saved: Saved, blocks: Rows, days: Rows, sequentia
     judge.learning = saved.learning
     judge.lives.notes = Notes(saved.schema_seen, saved.renames)
     cells.restore_days(days)
+    cells.open.restore(opened)
     if same:
         cells.restore_blocks(blocks)
     else:

@@ -55,11 +55,11 @@ class Ticks:
     def until(self, pane: int, evaluator: Evaluator, alpha: float, begin: Callable[[int], None]) -> Iterator[Tick]:
         """Every tick that ends at `pane` or before. `begin` is called with each end before it is handled, and may change what
         its spans reach back to."""
-        closings = self.cells.closings
-        while (end := closings.first()) is not None and end <= pane:
+        first_end = self.cells.first_end
+        while (end := first_end()) is not None and end <= pane:
             waiting: list[_Waiting] = []
             looks = closed = 0
-            while (end := closings.first()) is not None and end <= pane and looks < TOGETHER and closed < AHEAD:
+            while (end := first_end()) is not None and end <= pane and looks < TOGETHER and closed < AHEAD:
                 closing = self._close(end)
                 waiting.append(_Waiting(end, closing, self._spans(closing, evaluator)))
                 looks, closed = looks + len(waiting[-1].spans), closed + len(closing)
@@ -77,9 +77,10 @@ class Ticks:
         """Closes all blocks that end there, and announces those that hold them."""
         closing: list[tuple[int, int, Where]] = []
         cells, closings = self.cells, self.cells.closings
+        cells.close_pane(end - 1)
         for level, where in closings.take():
             block = (end >> level) - 1
-            if cells.spans[where].close(level, block):
+            if level == 0 or cells.spans[where].close(level, block):
                 closing.append((level, block, where))
                 if level + 1 < cells.levels:
                     closings.announce(((block >> 1) + 1) << (level + 1), level + 1, where)

@@ -19,7 +19,6 @@ from streams.baselines.reference_book import ReferenceBook
 from streams.core.records import Records
 from streams.core.stage import Record
 from streams.counting.layout import JOIN_SLOTS
-from streams.judge.judge import DAYS_TABLE, SEPARATOR
 from streams.observe.partition_state import Checkpoint
 from streams.store.lines import write_line
 from streams.store.tables import Change, Kind, Outcome, Outgoing, Owner, StoreUnavailable
@@ -29,6 +28,7 @@ from streams.transport.settings import WorkerSettings
 from streams.worker.factories import JudgeFactory, ObserveFactory
 from streams.worker.owner import Work
 from streams.worker.shared import Shared
+from tests.faults.cohort_rows import live_entries
 from tests.streams.history import Event, Oracle, configuration, reference
 
 KNOWN = reference()
@@ -267,11 +267,8 @@ class World:
         """The judge's cohort rows of all live traffic."""
         layout = self.book.get("m").layout
         total = np.zeros(layout.size)
-        for name, row in self.store._state(Owner("judge", 0)).tables.get(DAYS_TABLE, {}).items():
-            _, version, stage, segment, day = name.decode().split(SEPARATOR)
-            if (version, stage, segment, day[0]) == ("\x00", "live", "\x00", "c"):
-                slots, values = msgspec.msgpack.decode(row, type=tuple[bytes, bytes])
-                np.add.at(total, np.frombuffer(slots, "<u4"), np.frombuffer(values, "<f8"))
+        for _, slots, values in live_entries(self.store._state(Owner("judge", 0)).tables):
+            np.add.at(total, slots, values)
         return Counter({name: int(layout.one(total, name)) for name in ("rows", *JOIN_SLOTS)})
 
 
