@@ -18,7 +18,7 @@ from streams.judge.model_judge import ModelJudge
 from streams.judge.model_wide_figures import of_labels, of_recent_days
 
 EVERY_S = 2.0  # processing time between two refreshes of a model: views cost more than counting
-CELLS_A_S = 200.0  # signals of so many cells are rendered a second: a tenth of a core, however many models there are
+CELLS_A_S = 100.0  # signals of so many cells are rendered a second: few hundredths of a core, however many models
 HISTORY = 20
 
 

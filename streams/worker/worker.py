@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Coroutine, Mapping
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from streams.worker.agents import App, build_app
 from streams.worker.display import Display
 from streams.worker.outbox import Relay
 from streams.worker.owners import Owners
+from streams.worker.pace import Pace
 from streams.worker.shared import KeyHook, Shared, no_key_alert
 from streams.worker.status import WorkerProgress
 from streams.worker.watchdog import Watchdog
@@ -62,6 +64,7 @@ class Worker:
         self._watchdog = watchdog
         self._stop = asyncio.Event()
         self._display: Display | None = None
+        self._pace = Pace()
         self._owners: Owners | None = None
         self._app: App | None = None
 
@@ -172,6 +175,7 @@ class Worker:
             beat += 1
             if self._watchdog is not None:
                 self._watchdog.progress.see_all({LOOP: (beat, True), **owners.marks()})
+            owners.intake.linger_s = self._pace.see(time.thread_time(), time.monotonic())
             await cast(Consumer, app.consumer).check_group()
             await owners.tend()
             try:

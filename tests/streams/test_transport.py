@@ -336,6 +336,41 @@ def test_two_topics_of_an_owner_go_side_by_side_in_broker_time(inside: Inside) -
     asyncio.run(asyncio.wait_for(body(), 60))
 
 
+def test_while_it_lingers_small_pieces_are_collected_and_full_ones_go_at_once(inside: Inside) -> None:
+    async def body() -> None:
+        fetcher = Fetcher({"bootstrap.servers": inside.backend.bootstrap_servers, "group.id": inside.group})
+        place = Place(inside.topics.predictions, 0)
+        intake = Intake(fetcher, {"observe": (inside.topics.predictions,)}, batch_records=30)
+        await intake.place({place: 0})
+        intake.linger_s = 3600.0
+        producer = Producer({"bootstrap.servers": inside.backend.bootstrap_servers, "log_level": 3})
+        sent = 0
+        for count in (5, 10, 10):
+            for _ in range(count):
+                producer.produce(place.topic, key=b"k", value=b"{}", partition=0)
+            producer.flush()
+            sent += count
+            while len(intake.chain.lanes[place].records) < sent:
+                assert await intake.take() == []
+        for _ in range(5):
+            producer.produce(place.topic, key=b"k", value=b"{}", partition=0)
+        producer.flush()
+        while not (ready := await intake.take()):
+            pass
+        assert [len(part.records) for fetched in ready for part in fetched.parts] == [30]
+        producer.produce(place.topic, key=b"k", value=b"{}", partition=0)
+        producer.flush()
+        while not intake.chain.lanes[place].records:
+            assert await intake.take() == []
+        intake.linger_s = 0.0
+        while not (ready := await intake.take()):
+            pass
+        assert ready[0].parts[0].end == 31
+        await intake.close()
+
+    asyncio.run(asyncio.wait_for(body(), 60))
+
+
 def test_an_offset_that_the_log_lacks_is_a_fault_and_not_a_jump(inside: Inside) -> None:
     inside.send(20)
 
