@@ -12,41 +12,74 @@ if TYPE_CHECKING:
     from streams.store.store import Store
 
 
+SHOWN = 10  # model ids in a message
+WORKER_NUMBERS = (
+    "pid",
+    "events",
+    "events_per_second",
+    "lag",
+    "commits",
+    "commits_refused",
+    "claims",
+    "rewinds",
+    "data_gaps",
+    "misplaced_keys",
+    "outbox_waiting",
+    "outbox_sent",
+)
+
+
 def status(
     model: Annotated[str | None, typer.Argument(help="One model; without it, all.")] = None,
     config: ConfigFile = None,
     redis_url: RedisUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Show models, join states, open incidents and the worst signals."""
+    """Show models, open incidents, join states and workers; of one model, or where there is only one, the worst signals too."""
     settings = load(config, None, redis_url)
     from streams.store.store import open_store
 
     with clean_errors(), open_store(settings.redis.url.get_secret_value()) as store:
-        found = read(store, settings.redis.prefix)
-    if model is not None:
-        known = [row["model_id"] for row in found["models"]]
-        found["models"] = [row for row in found["models"] if row["model_id"] == model]
-        if not found["models"]:
-            fail(f"no model {model!r} has been seen; known: {', '.join(known) or 'none yet'}")
+        found = read(store, settings.redis.prefix, model, signals=as_json or model is not None)
+        if model is not None and not found["models"]:
+            fail(_unknown(model, _models(store, f"{settings.redis.prefix}:model:")))
+        if len(found["models"]) == 1 and "signals" not in found["models"][0]:
+            found["models"] = read(store, settings.redis.prefix, found["models"][0]["model_id"])["models"]
     if as_json:
         print_json(found)
     else:
         from leadline.cli.status_tables import show
 
-        show(found)
+        show(found, alone=len(found["models"]) == 1)
 
 
-def read(store: Store, prefix: str) -> dict[str, Any]:
-    """All views as plain values: models with their signals and incidents, join counters by partition, workers."""
+def _unknown(model: str, known: list[str]) -> str:
+    import difflib
+
+    if not known:
+        return f"no model {model!r} has been seen; known: none yet"
+    near = difflib.get_close_matches(model, known, n=1)
+    if near:
+        return f"no model {model!r} has been seen; did you mean {near[0]!r}?"
+    rest = f" and {len(known) - SHOWN} more (leadline status)" if len(known) > SHOWN else ""
+    return f"no model {model!r} has been seen; known: {', '.join(known[:SHOWN])}{rest}"
+
+
+def read(store: Store, prefix: str, model: str | None = None, *, signals: bool = True) -> dict[str, Any]:
+    """All views as plain values: models (or one) with their incidents and signals, join counters by partition, workers."""
+    start = f"{prefix}:model:"
     return {
-        "models": [_model(store, f"{prefix}:model:", model_id) for model_id in _models(store, f"{prefix}:model:")],
+        "models": [
+            _model(store, start, model_id, signals)
+            for model_id in _models(store, start)
+            if model is None or model_id == model
+        ],
         "joins": [
             {"partition": int(key.rpartition(":")[2]), **_numbers(store.fields(key))}
-            for key in store.keys(f"{_literal(prefix)}:join:*")
+            for key in sorted(store.keys(f"{_literal(prefix)}:join:*"), key=lambda key: int(key.rpartition(":")[2]))
         ],
         "workers": [
-            {"worker_id": key.removeprefix(f"{prefix}:worker:"), **store.fields(key)}
+            {"worker_id": key.removeprefix(f"{prefix}:worker:"), **_numbers(store.fields(key), WORKER_NUMBERS)}
             for key in store.keys(f"{_literal(prefix)}:worker:*")
         ],
     }
@@ -67,24 +100,26 @@ def _models(store: Store, start: str) -> list[str]:
     return found
 
 
-def _model(store: Store, start: str, model_id: str) -> dict[str, Any]:
+def _model(store: Store, start: str, model_id: str, with_signals: bool) -> dict[str, Any]:
     import json
 
     fields = store.fields(f"{start}{model_id}")
     join = {name.removeprefix("join:"): int(fields.pop(name)) for name in list(fields) if name.startswith("join:")}
+    incidents = [json.loads(text) for text in store.fields(f"{start}{model_id}:incidents").values()]
+    found = {
+        **_numbers(fields, ("clock", "reference_rows", "open_incidents")),
+        "join": join,
+        "incidents": sorted(incidents, key=lambda row: (row["opened_at"], row["id"])),
+    }
+    if not with_signals:
+        return found
     signals = []
     for name, text in sorted(store.fields(f"{start}{model_id}:signals").items()):
         version, segment, signal, subject = _split(name)
         signals.append(
             {"model_version": version, "segment": segment, "signal": signal, "subject": subject, **json.loads(text)}
         )
-    incidents = [json.loads(text) for text in store.fields(f"{start}{model_id}:incidents").values()]
-    return {
-        **_numbers(fields, ("clock", "reference_rows", "open_incidents")),
-        "join": join,
-        "incidents": sorted(incidents, key=lambda row: (row["opened_at"], row["id"])),
-        "signals": signals,
-    }
+    return {**found, "signals": signals}
 
 
 def _split(name: str) -> tuple[str | None, str | None, str, str | None]:

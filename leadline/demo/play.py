@@ -67,7 +67,8 @@ def play(show: Step, folder: Path | None = None, seed: int = 7, rate: float = 30
 
     state = State()
     with ExitStack() as stack:
-        place = folder or Path(stack.enter_context(TemporaryDirectory(prefix="leadline-demo-")))
+        # Absolute: references are relative to the file that names them.
+        place = folder.resolve() if folder else Path(stack.enter_context(TemporaryDirectory(prefix="leadline-demo-")))
         place.mkdir(parents=True, exist_ok=True)
         state.stage = "training the hospital's model"
         show(state)
