@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from leadline.cli.common import ago, console, instant, number
@@ -16,6 +17,7 @@ WORST = 15  # signals of one model
 OVERVIEW = 30  # models without an open incident
 INCIDENTS = 20
 RESOLVED = 5
+WITH = 4  # other signals of an incident
 RANK = {"critical": 0, "warn": 1, "ok": 2, "insufficient_data": 3}
 STYLE = {"critical": "bold red", "warn": "yellow", "ok": "green", "insufficient_data": "dim"}
 SHORT = {"insufficient_data": "no verdict"}
@@ -108,20 +110,27 @@ def _incidents(out: Console, models: Sequence[Row], now: float) -> None:
     rows.sort(key=lambda row: (RANK.get(row["severity"], 9), row["onset_at"], row["id"]))
     out.print(Text("open incidents", style="bold"))
     for row in rows[:INCIDENTS]:
-        out.print(_card(row, now))
+        out.print(card(row, f"since {instant(row['onset_at'])} UTC ({ago(row['onset_at'], now)})"))
     if len(rows) > INCIDENTS:
         out.print(Text(f"and {len(rows) - INCIDENTS} more", style="dim"))
     out.print()
 
 
-def _card(row: Row, now: float) -> Text:
-    card = Text.assemble((row["severity"], STYLE.get(row["severity"], "")), f"  {row['title']}\n")
-    card.append(f"  since {instant(row['onset_at'])} UTC ({ago(row['onset_at'], now)})")
-    card.append(f", {_what(row)} {number(row['value'])}")
+def card(row: Row, when: str) -> Table:
+    """One incident: its severity, and beside it title, when, the figure, and what moved with it."""
+    words = Text(f"{row['title']}\n{when}, {what(row)} {number(row['value'])}")
     if row["reference"] is not None:
-        card.append(f" against {number(row['reference'])}")
-    card.append(f", n {number(row['n'])}, id {row['id']}")
-    return card
+        words.append(f" against {number(row['reference'])}")
+    words.append(f", n {number(row['n'])}, id {row['id']}")
+    others = list(dict.fromkeys(what(each) for each in row.get("evidence", ()) if what(each) != what(row)))
+    if others:
+        more = f" and {len(others) - WITH} more" if len(others) > WITH else ""
+        words.append(f"\nwith it moved {', '.join(others[:WITH])}{more}", "dim")
+    found = Table.grid(padding=(0, 2, 0, 0))
+    found.add_column(width=len("critical"), no_wrap=True)
+    found.add_column()
+    found.add_row(Text(row["severity"], STYLE.get(row["severity"], "")), words)
+    return found
 
 
 def _resolved(out: Console, model: Row, now: float) -> None:
@@ -132,14 +141,13 @@ def _resolved(out: Console, model: Row, now: float) -> None:
         return
     out.print(Text("resolved last", style="bold"))
     for row in rows[:RESOLVED]:
-        lasted = (
-            f"{instant(row['onset_at'])} to {instant(row['resolved_at'])} UTC, ended {ago(row['resolved_at'], now)}"
-        )
-        out.print(Text.assemble(f"{row['severity']}  {row['title']}\n", (f"  {lasted}, id {row['id']}", "dim")))
+        ended = f"{instant(row['resolved_at'])} UTC ({ago(row['resolved_at'], now)})"
+        out.print(card(row, f"{instant(row['onset_at'])} to {ended}"))
     out.print()
 
 
-def _what(row: Row) -> str:
+def what(row: Row) -> str:
+    """A signal and its subject."""
     return f"{row['signal']} of {row['subject']}" if row["subject"] else str(row["signal"])
 
 
@@ -160,7 +168,7 @@ def _signals(out: Console, model: Row) -> None:
     rows = [
         (
             Text(SHORT.get(row["verdict"], row["verdict"]), style=STYLE.get(row["verdict"], "")),
-            _what(row),
+            what(row),
             _where(row),
             number(row["value"]),
             number(row["reference"]),

@@ -27,21 +27,21 @@ class Column:
 Row = Sequence["str | Text"]
 
 
-def chosen(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[int]:
-    """Which columns fit into `width` cells."""
+def chosen(columns: Sequence[Column], rows: Sequence[Row], width: int) -> dict[int, int]:
+    """Which columns fit into `width` cells, and how many of them each needs at least."""
     from rich.cells import cell_len
 
     def needed(at: int) -> int:
         natural = max((cell_len(str(row[at])) for row in rows), default=0)
         return max(cell_len(columns[at].name), min(natural, FOLDED) if columns[at].fold else natural)
 
-    kept = list(range(len(columns)))
-    while sum(needed(at) + GAP for at in kept) - GAP > width:
-        least = max(kept, key=lambda at: columns[at].rank)
+    widths = {at: needed(at) for at in range(len(columns))}
+    while sum(width_of + GAP for width_of in widths.values()) - GAP > width:
+        least = max(widths, key=lambda at: columns[at].rank)
         if not columns[least].rank:
             break
-        kept.remove(least)
-    return kept
+        del widths[least]
+    return widths
 
 
 def print_table(out: Console, title: str, columns: Sequence[Column], rows: Sequence[Row]) -> None:
@@ -51,12 +51,14 @@ def print_table(out: Console, title: str, columns: Sequence[Column], rows: Seque
     from rich.text import Text
 
     kept = chosen(columns, rows, out.width)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP, 0, 0), collapse_padding=True)
-    for at in kept:
+    # This box has a cell of its own between columns.
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
+    for at, least in kept.items():
         column = columns[at]
         table.add_column(
             Text(column.name, style="dim"),
             justify="right" if column.right else "left",
+            min_width=least,
             no_wrap=not column.fold,
             overflow="fold" if column.fold else "ellipsis",
         )
