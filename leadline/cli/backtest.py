@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -126,7 +127,7 @@ def _warn(run: Backtest, paths: dict[str, Path]) -> None:
     for source, taken in run.taken.items():
         path, event = paths[source], source.removesuffix("s")
         if not taken.lines:
-            typer.echo(f"leadline: {path} holds no events: it is empty", err=True)
+            typer.echo(f"leadline: {path} holds no lines", err=True)
         elif taken.rejected == taken.lines:
             fault = next(iter(taken.first.values()))
             typer.echo(f"leadline: none of the {taken.lines:,} lines of {path} is a {event}: {_told(fault)}", err=True)
@@ -179,8 +180,6 @@ def _first(error: ValueError) -> str:
 
 def _clock(now: str | None) -> float:
     if now is None:
-        import time
-
         return time.time()
     from streams.core.decode import parse_rfc3339
 
@@ -207,7 +206,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 class _Bar:
-    """Bytes read of both files, on standard error."""
+    """Bytes read of both files, on standard error: a bar on a terminal, and a line at the end."""
 
     def __init__(self, *paths: Path) -> None:
         from rich.console import Console
@@ -223,15 +222,18 @@ class _Bar:
         columns = (TextColumn("backtest"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
         console = Console(stderr=True)
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._began = time.monotonic()
         self._total = sum(path.stat().st_size for path in paths)
 
     def __enter__(self) -> Callable[[int], None]:
         self._progress.start()
         task = self._progress.add_task("backtest", total=self._total)
-        self._task = task
         return lambda read: self._progress.advance(task, read)
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if error is None:
-            self._progress.update(self._task, completed=self._total)
         self._progress.stop()
+        if error is None:
+            from leadline.durations import format_duration
+
+            took = format_duration(round(time.monotonic() - self._began, 1))
+            typer.echo(f"backtest: {self._total:,} bytes in {took}", err=True)

@@ -46,4 +46,11 @@ def _show(findings: list[Finding]) -> None:
         if finding.mend:
             words.append(f"\n→ {finding.mend}", style="bold")
         table.add_row(Text(finding.verdict, style=style[finding.verdict]), words)
-    console().print(table)
+    out = console()
+    out.print(table)
+    counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in ("fail", "warn")}
+    if counts["fail"]:
+        out.print(Text(f"\n{counts['fail']} failed: mend the first one first", style="bold red"))
+    else:
+        warned = f"; {counts['warn']} to look at" if counts["warn"] else ""
+        out.print(Text(f"\nnothing fails{warned}", style="bold green"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -114,21 +115,38 @@ def _model(store: Store, start: str, model_id: str, with_signals: bool) -> dict[
     if not with_signals:
         return found
     signals = []
-    for name, text in sorted(store.fields(f"{start}{model_id}:signals").items()):
-        version, segment, signal, subject = _split(name)
+    rows = store.fields(f"{start}{model_id}:signals")
+    whole = "*|*|"  # all versions, all traffic: every signal is there
+    names = {name.removeprefix(whole).partition("|")[0] for name in rows if name.startswith(whole)}
+    versions = sorted(["*", *str(found.get("versions", "")).split(",")], key=len, reverse=True)
+    for name, text in sorted(rows.items()):
+        version, segment, signal, subject = split(name, versions, names)
         signals.append(
             {"model_version": version, "segment": segment, "signal": signal, "subject": subject, **json.loads(text)}
         )
     return {**found, "signals": signals}
 
 
-def _split(name: str) -> tuple[str | None, str | None, str, str | None]:
-    """version|segment|signal|subject, `*` for all. Versions, segments and subjects are other people's names and may hold a bar."""
-    parts = name.split("|")
-    if len(parts) != 4:
-        parts = [parts[0], "|".join(parts[1:-2]), *parts[-2:]]
-    version, segment, signal, subject = (None if part == "*" else part for part in parts)
-    return version, segment, signal or "", subject
+def split(
+    name: str, versions: Sequence[str], signals: Collection[str]
+) -> tuple[str | None, str | None, str, str | None]:
+    """version|segment|signal|subject, `*` for all. Of these only the signal is a name of ours: all others may hold bars.
+
+    `versions` are the model's, `signals` those that its rows of all traffic name.
+    """
+    version = next((known for known in versions if name.startswith(f"{known}|")), name.partition("|")[0])
+    rest = name[len(version) + 1 :]
+    if rest.startswith("*|"):
+        segment, (signal, _, subject) = "*", rest[2:].partition("|")
+    else:
+        parts = rest.split("|")
+        at = next((at for at, part in enumerate(parts) if at and part in signals), len(parts) - 2)
+        segment, signal, subject = "|".join(parts[:at]), parts[at], "|".join(parts[at + 1 :])
+    return _all(version), _all(segment), signal, _all(subject)
+
+
+def _all(part: str) -> str | None:
+    return None if part == "*" else part
 
 
 def _numbers(fields: dict[str, str], names: tuple[str, ...] | None = None) -> dict[str, Any]:

@@ -27,9 +27,12 @@ Played = tuple[tuple[Act, ...], list[Alert]]
 def in_order(rows: Rows) -> Iterator[tuple[str, Record]]:
     encode = msgspec.json.encode
     predictions = (
-        (row.timestamp, "predictions", Record(at, None, encode(row), BEGAN + 1000)) for at, row in enumerate(rows.predictions)
+        (row.timestamp, "predictions", Record(at, None, encode(row), BEGAN + 1000))
+        for at, row in enumerate(rows.predictions)
     )
-    labels = ((row.timestamp, "labels", Record(at, None, encode(row), BEGAN + 1000)) for at, row in enumerate(rows.labels))
+    labels = (
+        (row.timestamp, "labels", Record(at, None, encode(row), BEGAN + 1000)) for at, row in enumerate(rows.labels)
+    )
     for _, source, record in heapq.merge(predictions, labels, key=lambda item: float(item[0])):
         yield source, record
 

@@ -124,7 +124,9 @@ def test_an_end_becomes_known_once_after_its_delay_or_never(service: Service) ->
 def test_the_rows_are_the_contract(service: Service) -> None:
     rows = service.rows(T, T + 3)
     for kind, events in ((Prediction, rows.predictions), (Label, rows.labels)):
-        decoded = Decoder(kind).decode([Record(n, b"", msgspec.json.encode(event), T + 10) for n, event in enumerate(events)])
+        decoded = Decoder(kind).decode(
+            [Record(n, b"", msgspec.json.encode(event), T + 10) for n, event in enumerate(events)]
+        )
         assert decoded.faults == []
         assert [decoded.event(at) for at in range(len(decoded))] == events
     first = rows.predictions[0]
