@@ -123,6 +123,7 @@ def set_up_logging(config: Config) -> None:
     handler.addFilter(_about_leadline)
     for name in ("faust", "mode", "aiokafka", "asyncio", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+    logging.getLogger("mode.timers").setLevel(logging.ERROR)  # a long batch; what matters of it the watchdog says
 
 
 def _about_leadline(record: logging.LogRecord) -> bool:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 GAP = 2
 FOLDED = 24  # cells that a column of sentences needs at least
+LONGEST = 3 * FOLDED  # signs of one cell; an id may have hundreds
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,11 @@ def chosen(columns: Sequence[Column], rows: Sequence[Row], width: int) -> dict[i
     return widths
 
 
+def clipped(text: str) -> str:
+    """At most `LONGEST` signs, the last an ellipsis where something was cut."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
 def print_table(out: Console, title: str, columns: Sequence[Column], rows: Sequence[Row]) -> None:
     """The title, a line of heads, a line a row. Cells are text, never markup: names are other people's."""
     from rich import box
@@ -63,7 +69,7 @@ def print_table(out: Console, title: str, columns: Sequence[Column], rows: Seque
             overflow="fold" if column.fold else "ellipsis",
         )
     for row in rows:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in (row[at] for at in kept)))
+        table.add_row(*(Text(clipped(cell)) if isinstance(cell, str) else cell for cell in (row[at] for at in kept)))
     if title:
         out.print(Text(title, style="bold"))
     out.print(table)
