@@ -21,6 +21,7 @@ SHOWN = 20
 HINTS = {
     "label_unusable": "; models.ID.positive_label names the positive class, models.ID.task the task",
     "timestamp_in_future": "; the clock is arrived_at, or --now",
+    "timestamp_unreadable": " (a time without a zone says nothing; in pandas: .dt.tz_localize('UTC'))",
 }
 
 
