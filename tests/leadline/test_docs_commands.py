@@ -82,6 +82,11 @@ def test_every_command_and_option_that_is_named_exists(path: Path) -> None:
     assert wrong == []
 
 
+def test_every_command_is_shown_somewhere() -> None:
+    shown = {name for path in PAGES for line in code(path) for name, _ in spoken(line)}
+    assert {name for name in COMMANDS if name not in ("", "topics", "reference")} - shown == set()
+
+
 def test_commands_are_found_in_what_is_written() -> None:
     assert list(spoken("leadline backtest --predictions p --bad=1")) == [("backtest", ["--predictions", "--bad"])]
     assert list(spoken("docker compose exec worker leadline status")) == [("status", [])]
