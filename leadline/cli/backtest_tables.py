@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from leadline.cli.common import console, instant, number
-from leadline.cli.status_tables import card
+from leadline.cli.incident_cards import card
 from leadline.cli.tables import Column, print_pairs, print_table
 
 SHOWN = 20

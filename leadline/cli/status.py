@@ -51,7 +51,7 @@ def status(
     else:
         from leadline.cli.status_tables import show
 
-        show(found, alone=len(found["models"]) == 1)
+        show(found, named=model is not None)
 
 
 def _unknown(model: str, known: list[str]) -> str:

@@ -7,27 +7,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from leadline.cli.common import ago, console, instant, number
+from leadline.cli.incident_cards import RANK, STYLE, Row, card, opened, what
 from leadline.cli.tables import Column, print_pairs, print_table
 
 WORST = 15  # signals of one model
 OVERVIEW = 30  # models without an open incident
 INCIDENTS = 20
 RESOLVED = 5
-WITH = 4  # other signals of an incident
-RANK = {"critical": 0, "warn": 1, "ok": 2, "insufficient_data": 3}
-STYLE = {"critical": "bold red", "warn": "yellow", "ok": "green", "insufficient_data": "dim"}
 SHORT = {"insufficient_data": "no verdict"}
-Row = Mapping[str, Any]
 
 
-def show(found: Mapping[str, Any], *, alone: bool) -> None:
-    """Everything on standard output; signals where one model is looked at alone."""
+def show(found: Mapping[str, Any], *, named: bool) -> None:
+    """On standard output: of a `named` model all that is known of it, else everything; signals where there is one model."""
     out, now = console(), time.time()
     models = found["models"]
+    alone = len(models) == 1
     if not models:
         start = "" if found["workers"] else "run a worker (leadline run) and "
         out.print(f"no model has been seen yet: {start}publish predictions", highlight=False)
@@ -37,17 +34,12 @@ def show(found: Mapping[str, Any], *, alone: bool) -> None:
         for model in models if alone else ():
             _resolved(out, model, now)
             _signals(out, model)
-    if not alone or len(models) != 1 or found["joins"]:
-        _joins(out, found["joins"], now)
+    if named:
+        return
+    _joins(out, found["joins"], now)
     _workers(out, found["workers"], now)
     if models and not alone:
         out.print(Text("signals of one model: leadline status MODEL; everything: --json", style="dim"))
-
-
-def opened(model: Row) -> list[Row]:
-    """Its open incidents, the gravest first, of these the oldest."""
-    rows = [row for row in model["incidents"] if row["resolved_at"] is None]
-    return sorted(rows, key=lambda row: (RANK.get(row["severity"], 9), row["onset_at"], row["id"]))
 
 
 def _models(out: Console, models: Sequence[Row], now: float) -> None:
@@ -116,23 +108,6 @@ def _incidents(out: Console, models: Sequence[Row], now: float) -> None:
     out.print()
 
 
-def card(row: Row, when: str) -> Table:
-    """One incident: its severity, and beside it title, when, the figure, and what moved with it."""
-    words = Text(f"{row['title']}\n{when}, {what(row)} {number(row['value'])}")
-    if row["reference"] is not None:
-        words.append(f" against {number(row['reference'])}")
-    words.append(f", n {number(row['n'])}, id {row['id']}")
-    others = list(dict.fromkeys(what(each) for each in row.get("evidence", ()) if what(each) != what(row)))
-    if others:
-        more = f" and {len(others) - WITH} more" if len(others) > WITH else ""
-        words.append(f"\nwith it moved {', '.join(others[:WITH])}{more}", "dim")
-    found = Table.grid(padding=(0, 2, 0, 0))
-    found.add_column(width=len("critical"), no_wrap=True)
-    found.add_column()
-    found.add_row(Text(row["severity"], STYLE.get(row["severity"], "")), words)
-    return found
-
-
 def _resolved(out: Console, model: Row, now: float) -> None:
     rows = sorted(
         (row for row in model["incidents"] if row["resolved_at"] is not None), key=lambda row: -row["resolved_at"]
@@ -144,11 +119,6 @@ def _resolved(out: Console, model: Row, now: float) -> None:
         ended = f"{instant(row['resolved_at'])} UTC ({ago(row['resolved_at'], now)})"
         out.print(card(row, f"{instant(row['onset_at'])} to {ended}"))
     out.print()
-
-
-def what(row: Row) -> str:
-    """A signal and its subject."""
-    return f"{row['signal']} of {row['subject']}" if row["subject"] else str(row["signal"])
 
 
 def _signals(out: Console, model: Row) -> None:

@@ -68,7 +68,7 @@ def test_two_hundred_models_are_an_overview_with_those_in_trouble_first(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     models = [model(number, bad=number in (150, 151)) for number in range(200)]
-    status_tables.show({"models": models, "joins": [], "workers": []}, alone=False)
+    status_tables.show({"models": models, "joins": [], "workers": []}, named=False)
     text = capsys.readouterr().out
     lines = text.splitlines()
     assert max(map(len, lines)) <= width
