@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.incident_logs import WORLD, Mask, Rows, Shape, mask_of, numbers, sigmoid, traffic
+from benchmarks.incident_worlds import move
 
 Layer = Literal["traffic", "world", "pipeline", "record", "score", "truth", "latency"]
 Act = Callable[[Rows, Mask, np.random.Generator], None]
@@ -245,6 +246,7 @@ def play(faults: list[Fault], shape: Shape, rng: np.random.Generator) -> Rows:
 
     layer("traffic")
     rows.features = WORLD.features(rng, rows.segments)
+    move(shape.world, rows.time, rows.customers, rows.segments, rows.features, rng)
     layer("world")
     rows.logit = WORLD.logit(rows.features)
     rows.label = (rng.random(len(rows.time)) < sigmoid(rows.logit)).astype(np.float64)

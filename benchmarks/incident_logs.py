@@ -15,6 +15,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.incident_worlds import gather, move
+
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
@@ -36,6 +38,8 @@ class Shape(NamedTuple):
     versions: tuple[tuple[str, float], ...] = (("1", 0.6), ("2", 0.4))
     label_median_s: float = 3600.0
     delay_window_s: float = 12 * 3600.0
+    world: str = "iid"
+    """Of `benchmarks.incident_worlds`: how its rows depend on each other."""
 
 
 @dataclass
@@ -53,6 +57,8 @@ class Rows:
     names: dict[str, list[tuple[Mask, str]]] = field(default_factory=dict)
     """feature to (rows, the name it is published under)."""
     kept: Mask = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
+    customers: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Whose batch a row belongs to; -1: nobody's."""
 
 
 def _zipf(size: int) -> Floats:
@@ -143,6 +149,9 @@ def traffic(rng: np.random.Generator, shape: Shape) -> Rows:
     """When, by which version and of which segments; the rest is drawn once faults had their say about the traffic."""
     time = _times(rng, shape)
     n = len(time)
+    customers = np.full(n, -1, dtype=np.int64)
+    if shape.world == "bursts":
+        time, customers = gather(time, rng)
     names, shares = zip(*shape.versions, strict=True)
     segments = {
         "site": rng.choice(list(SITES), n, p=list(SITES.values())),
@@ -152,14 +161,15 @@ def traffic(rng: np.random.Generator, shape: Shape) -> Rows:
     rows = Rows(
         time, rng.choice(names, n, p=shares), segments, {}, nothing, nothing, nothing, rng.lognormal(3.2, 0.35, n)
     )
-    rows.kept = np.ones(n, dtype=np.bool_)
+    rows.kept, rows.customers = np.ones(n, dtype=np.bool_), customers
     return rows
 
 
-def write_reference(path: Path, rng: np.random.Generator, n: int = 3000) -> None:
-    """Hold-out rows as CSV: features, segments, score, label."""
-    rows = traffic(rng, Shape(events=n))
+def write_reference(path: Path, rng: np.random.Generator, n: int = 3000, world: str = "iid") -> None:
+    """Hold-out rows of ten days as CSV, in order of time: features, segments, score, label."""
+    rows = traffic(rng, Shape(events=n, world=world))
     features = WORLD.features(rng, rows.segments)
+    move(world, rows.time, rows.customers, rows.segments, features, rng)
     logit = WORLD.logit(features)
     label = (rng.random(n) < sigmoid(logit)).astype(int)
     score = sigmoid(logit + rng.normal(0.0, 0.3, n))

@@ -2,6 +2,7 @@
 
     python benchmarks/incidents.py                     # every fault, three seeds, ten clean logs, a busy model; some minutes
     python benchmarks/incidents.py --seeds 1 --only nulls,rename --show
+    python benchmarks/incidents.py --world weather   # rows that depend on each other, see benchmarks/incident_worlds.py
     python benchmarks/incidents.py --json out.json
 
 Each log holds up to four faults, one after another, with a day and more between them; a report's incidents are held against them.
@@ -31,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.incident_faults import CATALOGUE, Fault, play
 from benchmarks.incident_logs import DAY_S, START, Rows, Shape, write_labels, write_predictions, write_reference
+from benchmarks.incident_worlds import WORLDS
 from leadline.config import Config, Join, Model, Panes
 from streams.backtest.backtest import Backtest
 from streams.judge.views import incident_row
@@ -102,7 +104,7 @@ def run(case: Case) -> Result:
     rng = np.random.default_rng([case.seed, 1])
     with tempfile.TemporaryDirectory(prefix="leadline-incidents-") as folder:
         place = Path(folder)
-        write_reference(place / "reference.csv", np.random.default_rng([case.seed, 2]))
+        write_reference(place / "reference.csv", np.random.default_rng([case.seed, 2]), world=case.shape.world)
         rows = play(case.played, case.shape, rng)
         write_predictions(place / "predictions.jsonl", rows, rng)
         write_labels(place / "labels.jsonl", rows, rng, case.shape)
@@ -173,13 +175,15 @@ def judge(case: Case, fault: Fault, rows: Rows, mine: list[dict[str, Any]]) -> V
     return verdict
 
 
-def cases(seeds: int, clean: int, busy: int, only: set[str], first: int = 0, standing: str = "") -> Iterator[Case]:
+def cases(
+    seeds: int, clean: int, busy: int, only: set[str], first: int = 0, standing: str = "", world: str = "iid"
+) -> Iterator[Case]:
     """All faults in an order drawn for each seed, four to a log; clean logs; busy logs. `standing` lies under all of the first kind."""
     for seed in range(first, first + seeds):
         rng = np.random.default_rng([seed, 3])
         names = [name for name in CATALOGUE if (not only or name in only) and name != standing]
         rng.shuffle(names)
-        shape = SLOW._replace(versions=THREE) if seed % 2 else SLOW
+        shape = (SLOW._replace(versions=THREE) if seed % 2 else SLOW)._replace(world=world)
         for number, at in enumerate(range(0, len(names), 4)):
             plan = [
                 (name, START + (FIRST_H + place * EVERY_H) * 3600.0, _hours(CATALOGUE[name], rng))
@@ -187,13 +191,14 @@ def cases(seeds: int, clean: int, busy: int, only: set[str], first: int = 0, sta
             ]
             yield Case(1000 * seed + number, shape, plan, standing=standing)
     for seed in range(clean):
-        yield Case(500_000 + 1000 * first + seed, SLOW._replace(versions=THREE) if seed % 2 else SLOW, [])
+        shape = (SLOW._replace(versions=THREE) if seed % 2 else SLOW)._replace(world=world)
+        yield Case(500_000 + 1000 * first + seed, shape, [])
     for seed in range(busy):
         rng = np.random.default_rng([seed, 4])
         names = [name for name in CATALOGUE if not only or name in only]
         chosen = rng.choice(names, min(4, len(names)), replace=False).tolist()
         plan = [(name, START + (30 + 40 * place) * 60.0, 0.25) for place, name in enumerate(chosen)]
-        yield Case(900_000 + seed, BUSY, plan, pane_s=(1.0, 10.0)[seed % 2])
+        yield Case(900_000 + seed, BUSY._replace(world=world), plan, pane_s=(1.0, 10.0)[seed % 2])
 
 
 def _hours(fault: Fault, rng: np.random.Generator) -> float:
@@ -259,6 +264,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--only", default="", help="names of faults, with commas")
     parser.add_argument("--standing", default="", help="a fault that begins after a day and stays, under all others")
+    parser.add_argument("--world", choices=WORLDS, default="iid", help="how the rows of the logs depend on each other")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--show", action="store_true", help="every incident of every fault")
@@ -267,7 +273,17 @@ def main() -> None:
     unknown = (only | ({arguments.standing} - {""})) - CATALOGUE.keys()
     if unknown:
         parser.error(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(CATALOGUE)}")
-    todo = list(cases(arguments.seeds, arguments.clean, arguments.busy, only, arguments.first_seed, arguments.standing))
+    todo = list(
+        cases(
+            arguments.seeds,
+            arguments.clean,
+            arguments.busy,
+            only,
+            arguments.first_seed,
+            arguments.standing,
+            arguments.world,
+        )
+    )
     console = Console(width=200)
     results = []
     with ProcessPoolExecutor(arguments.jobs) as pool:

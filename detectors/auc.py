@@ -120,13 +120,46 @@ def average_precision(pos: npt.ArrayLike, neg: npt.ArrayLike) -> AveragePrecisio
     `low`: in each bin all negatives come first. `high`: all positives come first, tied with each other, the most that
     any order with any ties can reach under the convention that tied rows share the precision at the end of their tie.
     """
-    p, n = counts(pos)[..., ::-1], counts(neg)[..., ::-1]
-    hits = np.cumsum(p, axis=-1)
-    before, misses = hits - p, np.cumsum(n, axis=-1)
-    positives = hits[..., -1]
-    tied = p * np.nan_to_num(divide(hits, hits + misses))
-    high = p * np.nan_to_num(divide(hits, hits + misses - n))
+    steps = _steps(pos, neg)
+    p, hits, misses = steps.p, steps.hits, steps.misses
+    before, tied = hits - p, _tied(steps)
     # sum_{i=1..p} (before + i) / (before + i + misses), closed by the digamma function
     low = p - misses * (special.digamma(hits + misses + 1.0) - special.digamma(before + misses + 1.0))
     low = np.where(misses == 0.0, p, np.clip(low, 0.0, tied))
-    return AveragePrecision(*(divide(part.sum(axis=-1), positives) for part in (tied, low, high)))
+    return AveragePrecision(*(divide(part.sum(axis=-1), hits[..., -1]) for part in (tied, low, _highest(steps))))
+
+
+def tied_precision(pos: npt.ArrayLike, neg: npt.ArrayLike) -> Array:
+    """`average_precision(...).value` alone, to the last digit."""
+    steps = _steps(pos, neg)
+    return divide(_tied(steps).sum(axis=-1), steps.hits[..., -1])
+
+
+def highest_precision(pos: npt.ArrayLike, neg: npt.ArrayLike) -> Array:
+    """`average_precision(...).high` alone, to the last digit."""
+    steps = _steps(pos, neg)
+    return divide(_highest(steps).sum(axis=-1), steps.hits[..., -1])
+
+
+class _Steps(NamedTuple):
+    """From the highest score down, [..., bins]: rows of each class in a bin, and in it and all above it."""
+
+    p: Array
+    n: Array
+    hits: Array
+    misses: Array
+
+
+def _steps(pos: npt.ArrayLike, neg: npt.ArrayLike) -> _Steps:
+    p, n = counts(pos)[..., ::-1], counts(neg)[..., ::-1]
+    return _Steps(p, n, np.cumsum(p, axis=-1), np.cumsum(n, axis=-1))
+
+
+def _tied(steps: _Steps) -> Array:
+    p, _, hits, misses = steps
+    return p * np.nan_to_num(divide(hits, hits + misses))
+
+
+def _highest(steps: _Steps) -> Array:
+    p, n, hits, misses = steps
+    return p * np.nan_to_num(divide(hits, hits + misses - n))

@@ -91,9 +91,7 @@ def write_reference(folder: Path, seed: int) -> tuple[Path, Path]:
     inner = np.quantile(x, np.arange(1, 10) / 10, axis=0)
     edges = folder / "edges.json"
     told = {name: inner[:, i].tolist() for i, name in enumerate(FEATURES)}
-    edges.write_text(
-        json.dumps({"edges": told, "centers": x.mean(axis=0).tolist(), "scales": x.std(axis=0).tolist()})
-    )
+    edges.write_text(json.dumps({"edges": told, "centers": x.mean(axis=0).tolist(), "scales": x.std(axis=0).tolist()}))
     return rows, edges
 
 

@@ -46,7 +46,7 @@ RedisUrl = Annotated[
 # Errors that carry their own remedy: (module, class) to exit status. By name, because no command loads them all.
 KNOWN = {
     ("leadline.config", "ConfigError"): USAGE,
-    ("streams.counting.references", "BadReference"): USAGE,
+    ("streams.counting.features", "BadReference"): USAGE,
     ("streams.backtest.log_files", "LogError"): USAGE,
     ("sinks.registry", "SinkConfigError"): USAGE,
     ("streams.transport.topics", "TopicsError"): FAILED,

@@ -58,7 +58,7 @@ def references(config: Config) -> Iterator[Finding]:
     if not named:
         return
     from streams.baselines.reference_files import read_reference
-    from streams.counting.references import BadReference
+    from streams.counting.features import BadReference
 
     for model_id, model in named.items():
         assert model.reference is not None  # chosen by it

@@ -49,8 +49,9 @@ def build(
 ) -> None:
     """Build a reference from rows that the model was not fitted on. Name the result under models.ID.reference."""
     from streams.baselines.reference_files import build_reference
+    from streams.baselines.stored_reference import dump_reference
     from streams.baselines.training_tables import DESCRIBING, read_table
-    from streams.counting.references import BadReference, dump_reference
+    from streams.counting.features import BadReference
 
     if not rows.is_file():
         fail(f"{rows} does not exist or is no file; give CSV (.csv, .csv.gz) or Parquet of training rows", USAGE)

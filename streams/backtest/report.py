@@ -55,7 +55,7 @@ def _model(judge: ModelJudge) -> dict[str, Any]:
     return {
         "model_id": judge.model_id,
         "task": reference.task,
-        "versions": judge.versions,
+        "versions": judge.cells.versions,
         "baseline": "none"
         if not reference.features and reference.learned
         else "learned"
@@ -70,8 +70,8 @@ def _model(judge: ModelJudge) -> dict[str, Any]:
 def figure_rows(judge: ModelJudge) -> Iterator[dict[str, Any]]:
     """Every figure of every cell: the whole log (null window) and each UTC day, by the day of the prediction (axis cohort); outcomes
     also by the day on which the pair was complete (axis arrival). Then what no single cell gives."""
-    only = judge.serving[0] if len(judge.serving) == 1 else None
-    for axis, cohorts in (("cohort", judge.days), ("arrival", judge.arrivals)):
+    only = judge.cells.serving[0] if len(judge.cells.serving) == 1 else None
+    for axis, cohorts in (("cohort", judge.cells.days), ("arrival", judge.cells.arrivals)):
         days: dict[Where, list[int]] = {}
         for where, day in cohorts.cells():
             days.setdefault(where, []).append(day)
@@ -91,11 +91,11 @@ def figure_rows(judge: ModelJudge) -> Iterator[dict[str, Any]]:
                     for figure in rows:
                         yield _row(judge.model_id, version, where, axis, start, end, figure)
     layout, control, usual = judge.reference.layout, judge.groups.control, judge.reference.cells
-    placed = chain(of_days(layout, judge.days, control, usual), of_labels(judge.labels))
+    placed = chain(of_days(layout, judge.cells.days, control, usual), of_labels(judge.labels))
     for where, axis, start, end, figure in placed:
         for version in [where.version] if only is None or where.version is not None else [None, only]:
             yield _row(judge.model_id, version, where, axis, start, end, figure)
-    for where, figure in judge.sequential.figures(judge.several):
+    for where, figure in judge.sequential.figures(judge.cells.several):
         yield _row(judge.model_id, where.version, where, "arrival", None, None, figure)
 
 

@@ -12,8 +12,9 @@ from detectors.errors import DetectorError
 from leadline.config import Model
 from leadline.events import LearningRow
 from streams.baselines.reference_files import CLASS_PREFIX, FEATURE_PREFIX, SEGMENT_PREFIX, build_reference
+from streams.counting.features import BadReference
 from streams.counting.measure import measure
-from streams.counting.references import BadReference, Reference
+from streams.counting.references import Reference
 from streams.counting.tally import Tally
 from streams.counting.tally_predictions import tally_joint
 

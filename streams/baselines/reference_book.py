@@ -7,8 +7,9 @@ from pathlib import Path
 
 from leadline.config import Config, ConfigError
 from streams.baselines.reference_files import read_reference
+from streams.counting.features import BadReference
 from streams.counting.layout import Task
-from streams.counting.references import BadReference, Reference, bare
+from streams.counting.references import Reference, bare
 
 WIDTHS: dict[Task, int] = {"binary": 0, "regression": 1, "multiclass": 2}
 

@@ -13,7 +13,9 @@ from detectors.binning import CategoryBins, category
 from detectors.embedding import CLIP, FrozenPca
 from detectors.errors import BadValues
 from leadline.events import ClassValue
+from streams.baselines.stored_reference import load_reference
 from streams.baselines.training_tables import DESCRIBING, read_table, unpacked
+from streams.counting.features import TOP_CATEGORIES, BadReference, Feature, categorical_feature, numeric_feature
 from streams.counting.layout import Task, Vector
 from streams.counting.measure import binary_class, class_index, measure
 from streams.counting.optional_fields import (
@@ -25,15 +27,7 @@ from streams.counting.optional_fields import (
     tally_resource,
     tally_runtime,
 )
-from streams.counting.references import (
-    TOP_CATEGORIES,
-    BadReference,
-    Feature,
-    Reference,
-    categorical_feature,
-    load_reference,
-    numeric_feature,
-)
+from streams.counting.references import Reference
 from streams.counting.tally import Indices, Sparse, Tally
 from streams.counting.tally_outcomes import JoinedRows, age_bins, tally_business, tally_delays, tally_outcomes
 from streams.counting.tally_predictions import tally_joint, tally_predictions

@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from streams.counting.references import BadReference
+from streams.counting.features import BadReference
 
 PARQUET_MAGIC = b"PAR1"
 DESCRIBING = frozenset(  # columns that say which row it is, and are read by nobody

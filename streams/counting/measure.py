@@ -14,7 +14,8 @@ from detectors.binning import category
 from leadline.events import ClassValue, FeatureValue
 from streams.core.table import Table
 from streams.counting.feature_codes import feature_codes
-from streams.counting.references import FAR_Z, Reference
+from streams.counting.features import FAR_Z
+from streams.counting.references import Reference
 
 Floats = npt.NDArray[np.float64]
 LOG_FLOOR = float(np.finfo(np.float64).eps)  # probabilities are clipped here before the logarithm, as scikit-learn does

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from leadline.config import Limits, Panes, Rules
+from streams.counting.features import FINE_BINS, Feature
 from streams.counting.figure import Side, subject_of
 from streams.counting.layout import Vector
-from streams.counting.references import FINE_BINS, Feature, Reference
+from streams.counting.references import Reference
 
 Kind = Literal["score", "features", "loss"]
 KINDS: tuple[Kind, ...] = ("score", "features", "loss")

@@ -21,9 +21,9 @@ from streams.embedded.child import GUARD
 from streams.embedded.embedded import Embedded
 from streams.embedded.embedded_errors import EmbeddedDataLost, EmbeddedError
 from streams.embedded.embedded_watch import EmbeddedWatch
+from streams.transport.beginning import DataGap
 from streams.transport.configured_topics import topic_specs
 from streams.transport.topic_plan import partition_counts
-from streams.worker.owner import DataGap
 from streams.worker.run import GapTold, run
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from detectors.binning import CategoryBins
 from detectors.divergence import js_divergence, l_infinity, psi, psi_debiased, psi_floor, used_bins
 from detectors.ks import ks_floor, ks_p_value, ks_statistic
 from detectors.shares import share
+from streams.counting.features import Feature
 from streams.counting.figure import FIGURE_ALPHA, NAN, Figure, Side, estimated, number
 from streams.counting.layout import Layout, Vector
-from streams.counting.references import Feature
 
 
 def subject_figures(

@@ -83,12 +83,15 @@ class IncidentLives:
         self.not_before: list[tuple[Where, int]] = []
         self.shown_before: dict[Where, int] = {}
         self.alerts: list[Alert] = []
+        self._gone_not_before = -math.inf
+        """No incident is over for want of rows before this pane: rows that come can only make it later."""
         self.notes = Notes()
         """Names behind the findings; the model's judge fills them."""
         self.use(evaluator)
 
     def use(self, evaluator: Evaluator) -> None:
         """Judges by this evaluator from now on: the model's reference is another."""
+        self._gone_not_before = -math.inf
         self.evaluator = evaluator
         self.rules = evaluator.rules
         self.scoper = Scoper(evaluator)
@@ -113,6 +116,7 @@ class IncidentLives:
         )
 
     def restore(self, state: LivesState) -> None:
+        self._gone_not_before = -math.inf
         self.incidents, self.resolved = state.incidents, state.resolved
         self.changes, self.not_before = state.changes, state.not_before
         self.shown_before = dict(state.shown_before)
@@ -124,7 +128,13 @@ class IncidentLives:
         when = end * self.pane_s
         delay = self._label_delay(end)
         left: list[Firing] = []
-        for firing in sorted(firings, key=lambda firing: (firing.rank, str(firing.where))):
+        names: dict[Where, str] = {}
+
+        def order(firing: Firing) -> tuple[tuple[int, int, float], str]:
+            where = firing.where
+            return firing.rank, names.get(where) or names.setdefault(where, str(where))
+
+        for firing in sorted(firings, key=order):
             holder = next((incident for incident in reversed(self.incidents) if incident.holds(firing.key)), None)
             if holder is None:
                 left.append(firing)
@@ -148,7 +158,9 @@ class IncidentLives:
 
     def _attach(self, incident: Incident, firing: Firing, when: float, delay: float) -> None:
         life = self._refine(incident, firing) or attach(incident, firing)
-        if self._grew(incident, firing, delay, self.alpha()):
+        # Evidence that neither names the fault nor follows from it says nothing of how large it is.
+        sized = firing.finding.layer == "outcome" or firing.finding.key == (incident.signal, incident.subject)
+        if sized and self._grew(incident, firing, delay, self.alpha()):
             life = "worse"
         if life is not None:
             self._say(incident, life, when)
@@ -156,7 +168,7 @@ class IncidentLives:
     def _grew(self, incident: Incident, firing: Firing, delay: float, alpha: float) -> bool:
         """Whether a fault is now twice what people were told of it: in what names the incident, or in its outcomes."""
         key, row = firing.finding.key, incident.holds(firing.key)
-        if row is None or (key != (incident.signal, incident.subject) and firing.finding.layer != "outcome"):
+        if row is None:
             return False
         if firing.start <= incident.opened_at + incident.span_s:
             row.told = max(row.told, firing.finding.strength)  # the fault itself still fills the span
@@ -175,6 +187,7 @@ class IncidentLives:
         if finding.signal == TRAFFIC_SHARE and incident.signal != TRAFFIC_SHARE:
             # Rows that do not come move everything else: its segment is the scope.
             incident.where, incident.share = firing.where, None
+            self._gone_not_before = -math.inf
             incident.signal, incident.subject, incident.layer = finding.signal, finding.subject, finding.layer
             attach(incident, firing)
             return "worse"
@@ -192,6 +205,7 @@ class IncidentLives:
             return None
         wider = affected.share > (incident.share if incident.share is not None else 1.0)
         incident.where, incident.share = affected.where, affected.share
+        self._gone_not_before = -math.inf
         incident.signal, incident.subject, incident.layer = finding.signal, finding.subject, finding.layer
         attach(incident, firing)
         attach(incident, Firing(affected.where, affected.finding, firing.start, firing.end, firing.look))
@@ -255,6 +269,7 @@ class IncidentLives:
         if where in self.cells and finding.signal not in UNSPANNED:
             since = onset(self.cells[where], self.evaluator, finding, where.segment, end, length)
         begun = since.pane * self.pane_s if since is not None else firing.start
+        row = evidence_of(Firing(where, finding, firing.start, firing.end, firing.look))
         incident = Incident(
             id=incident_id(self.model_id, where, finding.signal, finding.subject, when),
             model_id=self.model_id,
@@ -262,7 +277,7 @@ class IncidentLives:
             signal=finding.signal,
             subject=finding.subject,
             layer=finding.layer,
-            severity="warn",
+            severity=severity_of([row]),
             opened_at=when,
             onset_at=begun,
             onset_low=since.first * self.pane_s if since is not None else firing.start,
@@ -272,11 +287,11 @@ class IncidentLives:
             reference=finding.reference,
             n=finding.n,
             needed=max(finding.n, self.rules.minimum_rows),
-            evidence=[],
+            evidence=[row],
             share=share,
         )
-        incident.evidence.append(evidence_of(Firing(where, finding, firing.start, firing.end, firing.look)))
         self.incidents.append(incident)
+        self._gone_not_before = -math.inf
         return incident, True
 
     def _that_names(self, firing: Firing) -> Incident | None:
@@ -312,9 +327,7 @@ class IncidentLives:
         """Looks again at the incidents that share rows with a cell that moved: one whose causes are gone from a whole span is over."""
         when = end * self.pane_s
         for incident in list(self.incidents):
-            if not any(intersects(incident.where, where) for where in moved):
-                continue
-            if end < incident.next_check:
+            if end < incident.next_check or not any(intersects(incident.where, where) for where in moved):
                 continue
             clean = self.recovery.clean_since(incident, end)
             if clean is None:
@@ -327,21 +340,31 @@ class IncidentLives:
             ):
                 self._resolve(incident, when, clean, "recovered")
 
-    def next_gone(self) -> int | None:
-        """The pane at whose begin an incident is over for want of rows, unless some come before; None where nothing waits for that."""
-        ends = [at for incident in self.incidents if (at := self.recovery.gone_at(incident)) is not None]
-        return math.ceil(min(ends) / self.pane_s) if ends else None
+    def gone_by(self, pane: int, closed: int) -> int | None:
+        """The first pane, at most `pane`, at whose begin an incident is over for want of rows; None where none is until then. Panes before
+        `closed` have been judged."""
+        if pane < self._gone_not_before:
+            return None
+        if self.rules.gone_after is None:
+            return None
+        # A cell without a row: the first will come at `pane` or later.
+        never = pane * self.pane_s + self.rules.gone_after
+        gone = [self.recovery.gone_at(incident, closed) for incident in self.incidents]
+        ends = [never if at is None else at for at in gone]
+        self._gone_not_before = math.ceil(min(ends) / self.pane_s) if ends else math.inf
+        return int(self._gone_not_before) if ends and self._gone_not_before <= pane else None
 
-    def end_gone(self, end: int) -> None:
+    def end_gone(self, end: int, closed: int) -> None:
         """Ends incidents of versions and segments that nobody serves any more: no clean row will ever come to say that they are over."""
         when = end * self.pane_s
         for incident in list(self.incidents):
-            at = self.recovery.gone_at(incident)
+            at = self.recovery.gone_at(incident, closed)
             if at is not None and at <= when:
                 self._resolve(incident, when, end, "no_more_traffic")
 
     def _resolve(self, incident: Incident, when: float, clean_from: int, ended: Ended) -> None:
         incident.resolved_at, incident.ended = when, ended
+        self._gone_not_before = -math.inf
         self.incidents.remove(incident)
         self.resolved = [*self.resolved, incident][-MAX_RESOLVED:]
         # No span of a cell that shares rows with it reaches back over its end: old faulty panes would keep the alarm alive.

@@ -146,7 +146,7 @@ class EvidenceRow(msgspec.Struct):
         return (self.where, self.finding.signal, self.finding.subject)
 
 
-class Incident(msgspec.Struct):
+class Incident(msgspec.Struct, dict=True):
     """One fault and its life."""
 
     id: str
@@ -178,12 +178,16 @@ class Incident(msgspec.Struct):
     peak: Literal["warn", "critical"] = "warn"
 
     def holds(self, key: tuple[Where, str, str | None]) -> EvidenceRow | None:
-        where, signal, subject = key
-        for row in self.evidence:
-            finding = row.finding
-            if finding.subject == subject and finding.signal == signal and row.where == where:
-                return row
-        return None
+        """Its evidence of this (cell, signal, subject). A judge asks hundreds of thousands of times: rows are found by an index."""
+        rows: dict[tuple[Where, str, str | None], EvidenceRow] | None = self.__dict__.get("rows")
+        if rows is None or len(rows) != len(self.evidence):
+            rows = self.__dict__["rows"] = {row.key: row for row in reversed(self.evidence)}
+        return rows.get(key)
+
+    def drop(self, row: EvidenceRow) -> None:
+        """Takes a row out of the evidence."""
+        self.evidence.remove(row)
+        self.__dict__.pop("rows", None)
 
 
 def incident_id(model_id: str, where: Where, signal: str, subject: str | None, opened_at: float) -> str:
@@ -205,19 +209,9 @@ def intersects(one: Where, other: Where) -> bool:
     return one.segment.partition("=")[0] != other.segment.partition("=")[0]
 
 
-def evidence_of(firing: Firing, held: EvidenceRow | None = None) -> EvidenceRow:
+def evidence_of(firing: Firing) -> EvidenceRow:
     finding = firing.finding
-    if held is not None and not finding.detail:
-        finding = finding._replace(detail=held.finding.detail)
-    return EvidenceRow(
-        firing.where,
-        finding,
-        firing.start,
-        firing.end,
-        firing.end if held is None else held.first_end,
-        firing.finding.n if held is None else held.first_n,
-        firing.finding.strength if held is None else held.told,
-    )
+    return EvidenceRow(firing.where, finding, firing.start, firing.end, firing.end, finding.n, finding.strength)
 
 
 def same_news(one: str, other: str) -> bool:
@@ -268,27 +262,28 @@ def severity_of(evidence: list[EvidenceRow]) -> Literal["warn", "critical"]:
 
 def attach(incident: Incident, firing: Firing) -> Life | None:
     """Adds or refreshes evidence. Says whether the incident became worse: graver, or seen in a further layer."""
-    before = incident.severity
-    held = incident.holds(firing.key)
-    named = firing.key == (incident.where, incident.signal, incident.subject)
+    before, finding, key = incident.severity, firing.finding, firing.key
+    incident.__dict__.pop("leading", None)
+    held = incident.holds(key)
+    named = key == (incident.where, incident.signal, incident.subject)
+    alike = False
     if held is not None:
-        incident.evidence[incident.evidence.index(held)] = evidence_of(firing, held)
+        alike = held.finding.severity == finding.severity
+        held.finding = finding if finding.detail else finding._replace(detail=held.finding.detail)
+        held.start, held.end = firing.start, firing.end
     elif len(incident.evidence) < MAX_EVIDENCE:
         incident.evidence.append(evidence_of(firing))
     elif named:
-        incident.evidence.remove(max(incident.evidence, key=lambda row: row.finding.log10_p))
+        incident.drop(max(incident.evidence, key=lambda row: row.finding.log10_p))
         incident.evidence.append(evidence_of(firing))
     # Else it stays out: what came first knows how few rows sufficed, and a row that comes and goes would forget it.
     if named:
-        incident.value, incident.reference, incident.n = (
-            firing.finding.value,
-            firing.finding.reference,
-            firing.finding.n,
-        )
-    incident.severity = severity_of(incident.evidence)
+        incident.value, incident.reference, incident.n = finding.value, finding.reference, finding.n
+    if not alike:
+        incident.severity = severity_of(incident.evidence)
     if incident.severity == "critical":
         incident.peak = "critical"
-    layer = firing.finding.layer
+    layer = finding.layer
     # Said once a layer, whether or not its row found a place: evidence is bounded.
     reached = bool(incident.layers) and layer not in incident.layers
     if layer not in incident.layers:

@@ -11,18 +11,19 @@ from leadline.alert import Alert
 from leadline.config import Config
 from leadline.events import Change, Digest
 from streams.baselines.reference_book import ReferenceBook
+from streams.baselines.stored_reference import dump_reference, load_reference
 from streams.core.decode import Decoder
 from streams.core.digest_cells import check_cells
 from streams.core.records import Records
 from streams.core.stage import Arrived, Effects, Record, Send
 from streams.core.stored_state import require_same
-from streams.counting.references import dump_reference, load_reference
 from streams.judge.incidents import Where
-from streams.judge.model_judge import ModelJudge, Saved
+from streams.judge.model_judge import ModelJudge
+from streams.judge.saved_model import Saved, restore, save
 from streams.judge.silence import Heard, Silence
 from streams.judge.views import Views
 
-BLOCKS_TABLE, DAYS_TABLE, SEQUENTIAL_TABLE = "blocks", "days", "sequential"
+BLOCKS_TABLE, DAYS_TABLE, OPEN_TABLE, SEQUENTIAL_TABLE = "blocks", "days", "open", "sequential"
 MODELS_TABLE, REFERENCES_TABLE = "models", "references"
 LIVE_TABLE = "live"
 SEPARATOR = "\x1f"
@@ -58,6 +59,14 @@ def pack_where(where: Where) -> str:
 def unpack_where(parts: Sequence[str]) -> Where:
     version, stage, segment = parts
     return Where(None if version == "\x00" else version, stage, None if segment == "\x00" else segment)
+
+
+def _by_model(rows: Mapping[bytes, bytes]) -> dict[str, dict[str, bytes]]:
+    found: dict[str, dict[str, bytes]] = {}
+    for field, row in rows.items():
+        model_id, _, name = field.decode().partition(SEPARATOR)
+        found.setdefault(model_id, {})[name] = row
+    return found
 
 
 class Judge:
@@ -101,17 +110,16 @@ class Judge:
         for field, row in tables.get(DAYS_TABLE, {}).items():
             model_id, *where, name = field.decode().split(SEPARATOR)
             days.setdefault(model_id, {}).setdefault(unpack_where(where), {})[name] = row
-        sequential: dict[str, dict[str, bytes]] = {}
-        for field, row in tables.get(SEQUENTIAL_TABLE, {}).items():
-            model_id, _, name = field.decode().partition(SEPARATOR)
-            sequential.setdefault(model_id, {})[name] = row
+        opened, sequential = (_by_model(tables.get(table, {})) for table in (OPEN_TABLE, SEQUENTIAL_TABLE))
         for field, row in sorted(tables.get(MODELS_TABLE, {}).items()):
             model_id = field.decode()
             judge = self._model(model_id)
-            judge.restore(
+            restore(
+                judge,
                 msgspec.msgpack.decode(row, type=Saved),
                 blocks.get(model_id, {}),
                 days.get(model_id, {}),
+                opened.get(model_id, {}),
                 sequential.get(model_id, {}),
             )
             if (learned := tables.get(LIVE_TABLE, {}).get(field)) is not None:
@@ -166,28 +174,35 @@ class Judge:
         sequential: dict[bytes, bytes] = {}
         consumed: list[bytes] = []
         days: dict[bytes, bytes] = {}
+        whole: list[bytes] = []
+        opened: dict[bytes, bytes] = {}
+        ended: list[bytes] = []
         states: dict[bytes, bytes] = {}
         references: dict[bytes, bytes] = {}
         live: dict[bytes, bytes] = {}
         for model_id in sorted(self._touched):
             judge = self.models[model_id]
-            for where, spans in judge.cells.items():
+            for where, spans in judge.cells.spans.items():
                 prefix = f"{model_id}{SEPARATOR}{pack_where(where)}{SEPARATOR}"
                 written, removed = spans.take_changes()
                 blocks.update({f"{prefix}{name}".encode(): row for name, row in written.items()})
                 gone += [f"{prefix}{name}".encode() for name in removed]
-            for axis, cohorts in (("c", judge.days), ("a", judge.arrivals)):
-                for where, day in cohorts.dirty:
-                    days[f"{model_id}{SEPARATOR}{pack_where(where)}{SEPARATOR}{axis}{day}".encode()] = cohorts.pack(
-                        where, day
-                    )
-                cohorts.dirty.clear()
+            for axis, cohorts in (("c", judge.cells.days), ("a", judge.cells.arrivals)):
+                of_days, added = cohorts.take_changes()
+                for (where, name), row in of_days.items():
+                    days[f"{model_id}{SEPARATOR}{pack_where(where)}{SEPARATOR}{axis}{name}".encode()] = row
+                whole += [
+                    f"{model_id}{SEPARATOR}{pack_where(where)}{SEPARATOR}{axis}{name}".encode() for where, name in added
+                ]
+            parts, over = judge.cells.open.take_changes()
+            opened.update({f"{model_id}{SEPARATOR}{name}".encode(): row for name, row in parts.items()})
+            ended += [f"{model_id}{SEPARATOR}{name}".encode() for name in over]
             values, fed = judge.sequential.take_changes()
             sequential.update({f"{model_id}{SEPARATOR}{name}".encode(): row for name, row in values.items()})
             consumed += [f"{model_id}{SEPARATOR}{name}".encode() for name in fed]
             if judge.live.dirty:
                 live[model_id.encode()] = judge.live.pack()
-            states[model_id.encode()] = msgspec.msgpack.encode(judge.save())
+            states[model_id.encode()] = msgspec.msgpack.encode(save(judge))
             reference = self.book.find(model_id)
             if reference is not None and reference.learned and model_id not in self._learned:
                 references[model_id.encode()] = dump_reference(reference)
@@ -195,6 +210,7 @@ class Judge:
         for table, rows in (
             (BLOCKS_TABLE, blocks),
             (DAYS_TABLE, days),
+            (OPEN_TABLE, opened),
             (SEQUENTIAL_TABLE, sequential),
             (MODELS_TABLE, states),
             (REFERENCES_TABLE, references),
@@ -202,15 +218,19 @@ class Judge:
         ):
             if rows:
                 effects.writes[table] = rows
-        if gone:
-            effects.removes[BLOCKS_TABLE] = gone
-        if consumed:
-            effects.removes[SEQUENTIAL_TABLE] = consumed
+        for table, names in (
+            (BLOCKS_TABLE, gone),
+            (DAYS_TABLE, whole),
+            (OPEN_TABLE, ended),
+            (SEQUENTIAL_TABLE, consumed),
+        ):
+            if names:
+                effects.removes[table] = names
 
     def forget_rows(self) -> None:
         """Nothing changed since the last call, as far as rows go: a backtest stores none."""
         for judge in self.models.values():
-            judge.forget_rows()
+            judge.cells.forget_rows()
 
     # -- the core --------------------------------------------------------------------------------------------------------------
 

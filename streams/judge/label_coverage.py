@@ -83,6 +83,10 @@ class LabelCoverage:
             (seen, start, rows, joined) for start, rows, joined, _, seen in changes if rows or joined
         ]
 
+    def has_news(self, clock: float) -> bool:
+        """Whether a quarter hour has ended since the last one that was judged."""
+        return int(clock // COHORT_S) * COHORT_S > self.state.closed
+
     def advance(self, clock: float, alpha: float) -> list[Shortfall]:
         """Judges all quarter hours that ended by `clock`; the last one speaks for them."""
         state = self.state

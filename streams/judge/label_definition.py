@@ -61,10 +61,14 @@ class LabelDefinitions:
             of_day[told] = of_day.get(told, 0) + n
             self.state.waiting.append((pane, told, n))
 
+    def has_news(self) -> bool:
+        """Whether `advance` would look at anything."""
+        return bool(self.state.waiting or self.state.new)
+
     def advance(self, pane: int, alpha: float) -> list[Renamed]:
         """Takes the labels of panes before `pane` in, and says which versions are new."""
         state = self.state
-        if not state.waiting and not state.new:
+        if not self.has_news():
             return []
         state.waiting.sort()
         ready = [entry for entry in state.waiting if entry[0] < pane]

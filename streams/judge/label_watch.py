@@ -36,6 +36,8 @@ class LabelWatch:
 
     def advance(self, end: int, alpha: float) -> list[Firing]:
         """Judges what was seen before pane `end`."""
+        if not self.coverage.has_news(end * self.pane_s) and not self.definitions.has_news():
+            return []
         firings = [
             Firing(EVERYONE, finding, start, when)
             for finding, start, when in self.coverage.advance(end * self.pane_s, alpha)

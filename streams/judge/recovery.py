@@ -35,10 +35,11 @@ class Recovery:
         self.rules = evaluator.rules
         self.quiet = Evaluator(evaluator.reference, scaled(evaluator.rules, QUIET_RULES), evaluator.latency_slo_ms)
 
-    def gone_at(self, incident: Incident) -> float | None:
-        """When the incident's version or segment will have had no row for `gone_after`, epoch seconds; None where it never had any."""
+    def gone_at(self, incident: Incident, closed: int) -> float | None:
+        """When the incident's version or segment will have had no row for `gone_after`, epoch seconds; None where it never had any.
+        Panes before `closed` have been judged."""
         spans = self.cells.get(incident.where)
-        last = spans.last_row() if spans is not None else None
+        last = spans.last_row(closed) if spans is not None else None
         if last is None or self.rules.gone_after is None:
             return None
         return max(last * self.pane_s, incident.opened_at) + self.rules.gone_after
@@ -54,6 +55,21 @@ class Recovery:
         if incident.signal == TRAFFIC_SHARE:
             wanted = min((row.first_n for row in incident.evidence if row.finding.signal == TRAFFIC_SHARE), default=0)
             return self.traffic.clean_since(incident, max(wanted, self.rules.minimum_rows), end, QUIET_ALPHA)
+        starts = []
+        incident.next_check = end + 1
+        for row in self._leading(incident):
+            start = self._clean_row(incident, row, end)
+            if start is None:
+                return None
+            starts.append(start)
+        return min(starts, default=end)
+
+    @staticmethod
+    def _leading(incident: Incident) -> list[EvidenceRow]:
+        """The rows that say soonest and most surely whether the fault is over. Kept until its evidence changes."""
+        known: list[EvidenceRow] | None = incident.__dict__.get("leading")
+        if known is not None:
+            return known
         rank = LAYERS[incident.layer]
         # First those that few rows suffice to show: they say soonest whether the fault is over.
         causes = sorted(
@@ -71,15 +87,8 @@ class Recovery:
         chosen = (
             [row for row in named if row.where == incident.where] + own[:2] + ([largest] if largest is not None else [])
         )
-        leading = {row.key: row for row in chosen}
-        starts = []
-        incident.next_check = end + 1
-        for row in leading.values():
-            start = self._clean_row(incident, row, end)
-            if start is None:
-                return None
-            starts.append(start)
-        return min(starts, default=end)
+        leading = incident.__dict__["leading"] = list({row.key: row for row in chosen}.values())
+        return leading
 
     def _clean_row(self, incident: Incident, row: EvidenceRow, end: int) -> int | None:
         spans, base = self.cells.get(row.where), self.evaluator.baseline(row.where.segment)

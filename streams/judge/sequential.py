@@ -77,7 +77,7 @@ class Sequential:
             self.waiting.clear()
             return []
         fired: list[Firing] = []
-        for group in sorted(self.waiting.queues):
+        for group in self.waiting.due(when):
             where = _cell(group.version, group.stage, several)
             chunk = self.waiting.take(group, when)
             if chunk is None:

@@ -41,6 +41,7 @@ LEAST_PAIRS = 8  # of windows a day apart: fewer tell nothing about how shares v
 IRREGULAR = (
     2.0  # dispersion from which hours mean nothing: a share must be past all windows, not only those of its hour
 )
+MOST_KNOWN = 256
 LEAST_OF_IT = 5  # rows of the segment in a window: one that hardly ever came is new, not changed
 WEEKDAY_OF_HOUR_0 = 3  # 1970-01-01 was a Thursday
 ALL = Where(None, "live", None)
@@ -55,21 +56,50 @@ class TrafficState(msgspec.Struct):
 
 
 class Usual(NamedTuple):
-    """A segment's shares in the windows before: [windows], and their pooled counts by shift."""
+    """A segment's shares in the windows before, and their pooled counts by shift [shifts]."""
 
-    shares: npt.NDArray[np.float64]
+    lowest: float
+    highest: float
+    """Of the windows of its hours, or, where hours mean nothing, of all windows of the span's length."""
     hits: npt.NDArray[np.float64]
     rows: npt.NDArray[np.float64]
     settled: bool
     """Whether it came on every day of the kind: what is new rises every hour."""
     dispersion: float
     """Variance of its share between days over that of independent rows, at least 1."""
-    extremes: tuple[float, float]
-    """Least and greatest share of all windows of the span's length, whatever their hour."""
 
 
-def _weekend(hour: int) -> bool:
-    return (hour // DAY + WEEKDAY_OF_HOUR_0) % 7 >= 5
+class Windows(NamedTuple):
+    """The same hours of the days before."""
+
+    rows: npt.NDArray[np.float64]
+    """[lags, shifts]"""
+    hits: npt.NDArray[np.float64]
+    """[segments, lags, shifts]: rows of each segment."""
+    usable: npt.NDArray[np.bool_]
+    """[lags, shifts]: whether they hold rows enough, and the day is of the span's kind."""
+
+
+class Varied(NamedTuple):
+    """How each segment's share varied between windows of one length, [segments] each."""
+
+    dispersion: npt.NDArray[np.float64]
+    least: npt.NDArray[np.float64]
+    greatest: npt.NDArray[np.float64]
+
+
+def _usual(windows: Windows, varied: Varied, at: int) -> Usual:
+    rows, hits, usable = windows
+    shares = hits[at][usable] / rows[usable]
+    lowest, highest, dispersion = float(shares.min()), float(shares.max()), float(varied.dispersion[at])
+    if dispersion > IRREGULAR:
+        lowest, highest = min(lowest, float(varied.least[at])), max(highest, float(varied.greatest[at]))
+    settled = bool((hits[at].max(axis=1)[usable.any(axis=1)] >= LEAST_OF_IT).all())
+    return Usual(lowest, highest, (hits[at] * usable).sum(axis=0), (rows * usable).sum(axis=0), settled, dispersion)
+
+
+def _weekends(hours: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    return np.asarray((hours // DAY + WEEKDAY_OF_HOUR_0) % 7 >= 5)
 
 
 class Traffic:
@@ -82,6 +112,10 @@ class Traffic:
         self.began: int | None = None
         self.names: dict[str, int] = {"": 0}
         self.table = np.zeros((1, KEPT), dtype=np.int64)
+        self._before: dict[tuple[int, int, float], dict[str, Usual]] = {}
+        """What came before spans of these hours: (first hour, end, end of what may be asked), worked out once for all looks at them."""
+        self._latest = 0
+        """The latest first hour of them."""
 
     def save(self) -> TrafficState:
         used = np.flatnonzero(self.table[0])
@@ -95,6 +129,7 @@ class Traffic:
     def restore(self, state: TrafficState) -> None:
         if not state.rows:
             return
+        self._before.clear()
         self.began, self.first = state.began, state.first
         self.names = {name: at for at, name in enumerate(state.rows)}
         self.table = np.zeros((len(state.rows), KEPT), dtype=np.int64)
@@ -109,11 +144,15 @@ class Traffic:
         at = self.names.setdefault(segment or "", len(self.names))
         if at == len(self.table):
             self.table = np.vstack([self.table, np.zeros((1, KEPT), dtype=np.int64)])
+            self._before.clear()
         past = hour - self.first - KEPT + 1
         if past > 0:
             self.table = np.roll(self.table, -min(past, KEPT), axis=1)
             self.table[:, max(KEPT - past, 0) :] = 0
             self.first += past
+            self._before.clear()
+        if hour < self._latest:
+            self._before.clear()  # a late row: what lies before these spans is not what it was
         if hour >= self.first:
             self.table[at, hour - self.first] += round(rows)
 
@@ -125,7 +164,7 @@ class Traffic:
         if whole is None or len(self.names) == 1:
             return
         for level, block, where in closing:
-            if where == ALL:
+            if where.segment is None and where == ALL:
                 for count, _ in whole.looks(level, block, least):
                     start = (block - count + 1 << level) * self.pane_s
                     for name, finding in self.findings(level, count, block, alpha):
@@ -171,68 +210,64 @@ class Traffic:
         total = whole.rows_between(level, first, block)
         if total < -math.log(alpha):
             return  # not even a segment that holds all the traffic could be missed in so few rows
-        windows = self._windows(start, end, before)
-        if windows is None:
-            return
-        rows, hits, kinds = windows
-        usable = (rows >= LEAST_BEFORE) & kinds
-        if not usable.any():
-            return
-        varied = self._varied(start, end, before)
-        if varied is None:
-            return
-        dispersion, least_share, greatest_share = varied
-        for name, at in self.names.items():
-            if not at or (only is not None and name != only):
+        for name, usual in self._came_before(start, end, before).items():
+            if only is not None and name != only:
                 continue
             spans = self.cells.get(Where(None, "live", name))
             live = spans.rows_between(level, first, block) if spans is not None else 0.0
-            settled = bool((hits[at].max(axis=1)[usable.any(axis=1)] >= LEAST_OF_IT).all())
-            usual = Usual(
-                hits[at][usable] / rows[usable],
-                (hits[at] * usable).sum(axis=0),
-                (rows * usable).sum(axis=0),
-                settled,
-                float(dispersion[at]),
-                (float(least_share[at]), float(greatest_share[at])),
-            )
             finding = self._judge(live, total, usual, alpha, self.limits.warn * ease)
             if finding is not None:
                 yield name, finding
 
-    def _windows(
-        self, start: int, end: int, before: float
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.bool_]] | None:
-        """Rows [lags, shifts], rows of each segment [segments, lags, shifts], and whether the day is of the span's kind [lags, shifts]."""
-        assert self.began is not None
+    def _came_before(self, start: int, end: int, before: float) -> dict[str, Usual]:
+        """By the hours that the span touches: nothing of it depends on the span's own rows. Empty where nothing can be compared with."""
         low, high = int(start * self.pane_s // HOUR_S), math.ceil(end * self.pane_s / HOUR_S)
-        rows = np.zeros((LAGS, len(SHIFTS)))
-        hits = np.zeros((len(self.table), LAGS, len(SHIFTS)))
-        kinds = np.zeros((LAGS, len(SHIFTS)), dtype=np.bool_)
-        known = False
-        for lag in range(1, LAGS + 1):
-            a, b = low - lag * DAY, high - lag * DAY
-            # The first hour was not seen whole; windows must end before the span, and before the fault that is looked at again.
-            if a - 1 <= self.began or a - 1 < self.first or b + 1 > low or (b + 1) * HOUR_S > before:
-                continue
-            for place, shift in enumerate(SHIFTS):
-                window = self.table[:, a + shift - self.first : b + shift - self.first].sum(axis=1)
-                rows[lag - 1, place], hits[:, lag - 1, place] = window[0], window
-            kinds[lag - 1] = all(
-                _weekend(hour - lag * DAY) == _weekend(hour) for hour in (*range(low, high, DAY), high - 1)
-            )
-            known = True
-        return (rows, hits, kinds) if known else None
+        key = (low, high, before)
+        known = self._before.get(key)
+        if known is None:
+            if len(self._before) >= MOST_KNOWN:
+                self._before.clear()
+            if not self._before:
+                self._latest = low
+            self._latest = max(self._latest, low)
+            windows = self._windows(low, high, before)
+            varied = self._varied(low, high, before) if windows is not None else None
+            known = self._before[key] = {}
+            if windows is not None and varied is not None:
+                known.update((name, _usual(windows, varied, at)) for name, at in self.names.items() if at)
+        return known
 
-    def _varied(self, start: int, end: int, before: float) -> npt.NDArray[np.float64] | None:
-        """[3, segments]: dispersion, least and greatest share of windows as long as the span; None where there are too few of them.
+    def _windows(self, low: int, high: int, before: float) -> Windows | None:
+        """None where no window before can be compared with."""
+        assert self.began is not None
+        lags = DAY * np.arange(1, LAGS + 1)
+        begin, end = low - lags, high - lags
+        # The first hour was not seen whole; windows must end before the span, and before the fault that is looked at again.
+        known = (begin - 1 > self.began) & (begin - 1 >= self.first) & (end + 1 <= low) & ((end + 1) * HOUR_S <= before)
+        if not known.any():
+            return None
+        hours = np.array([*range(low, high, DAY), high - 1])
+        alike = (_weekends(hours[:, None] - lags) == _weekends(hours)[:, None]).all(axis=0)
+        sums, shifts = self._sums(), np.array(SHIFTS)[:, None]
+        counted = np.zeros((len(self.table), len(SHIFTS), LAGS))
+        counted[:, :, known] = sums[:, end[known] + shifts - self.first] - sums[:, begin[known] + shifts - self.first]
+        hits = counted.transpose(0, 2, 1)
+        usable = (hits[0] >= LEAST_BEFORE) & (known & alike)[:, None]
+        return Windows(hits[0], hits, usable) if usable.any() else None
+
+    def _sums(self) -> npt.NDArray[np.float64]:
+        """Rows of each segment before each hour of the table, [segments, hours + 1]."""
+        return np.concatenate([np.zeros((len(self.table), 1)), np.cumsum(self.table, axis=1)], axis=1)
+
+    def _varied(self, low: int, high: int, before: float) -> Varied | None:
+        """Of windows as long as the span; None where there are too few of them.
 
         Dispersion is the mean squared difference of a window's share from the one of the same hours some days before, in units of what
         independent rows would give, for the number of days at which it is greatest: what drifts differs most from what is long past.
         """
-        low, high = int(start * self.pane_s // HOUR_S), math.ceil(end * self.pane_s / HOUR_S)
         last = min(low, int(before // HOUR_S) if math.isfinite(before) else low)
-        pairs = [self._pairs(high - low, last, days) for days in range(-(-(high - low) // DAY), LAGS + 1)]
+        sums = self._sums()
+        pairs = [self._pairs(sums, high - low, last, days) for days in range(-(-(high - low) // DAY), LAGS + 1)]
         told = [pair for pair in pairs if pair.shape[-1] >= LEAST_PAIRS]
         if not told:
             return None
@@ -244,28 +279,24 @@ class Traffic:
             ratio = np.divide(squares, noise, out=np.zeros_like(squares), where=noise > 0)
             dispersion = np.maximum(dispersion, ratio.sum(axis=1) / np.maximum((noise > 0).sum(axis=1), 1))
         shares = np.concatenate([rows / rows[0] for pair in told for rows in pair], axis=1)
-        return np.stack([dispersion, shares.min(axis=1), shares.max(axis=1)])
+        return Varied(dispersion, shares.min(axis=1), shares.max(axis=1))
 
-    def _pairs(self, length: int, last: int, days: int) -> npt.NDArray[np.float64]:
-        """[2, segments, pairs]: rows of windows of `length` hours up to the hour `last`, and of those so many days before."""
+    def _pairs(self, sums: npt.NDArray[np.float64], length: int, last: int, days: int) -> npt.NDArray[np.float64]:
+        """[2, segments, pairs]: rows of windows of `length` hours up to the hour `last`, and of those so many days before. `sums` are the
+        table's, cumulated."""
         assert self.began is not None
         lag = days * DAY
         ends = np.arange(last - self.first, max(self.began + 1 - self.first, 0) + lag + length - 1, -length)
-        alike = [
-            all(_weekend(self.first + hour - lag) == _weekend(self.first + hour) for hour in (at - length, at - 1))
-            for at in ends.tolist()
-        ]
-        ends = ends[np.array(alike, dtype=np.bool_)]
-        sums = np.concatenate([np.zeros((len(self.table), 1)), np.cumsum(self.table, axis=1)], axis=1)
+        hours = self.first + np.stack([ends - length, ends - 1])
+        ends = ends[(_weekends(hours - lag) == _weekends(hours)).all(axis=0)]
         pairs = np.stack([sums[:, ends - back] - sums[:, ends - back - length] for back in (0, lag)])
         return np.asarray(pairs[:, :, (pairs[:, 0] >= LEAST_BEFORE).all(axis=0)], dtype=np.float64)
 
     def _judge(self, live: float, total: float, usual: Usual, alpha: float, warn: float) -> Finding | None:
         """Past every window by the limits' factor, and past what their pooled share allows at any of the shifts."""
-        share = live / total
-        lowest, highest = float(usual.shares.min()), float(usual.shares.max())
-        if usual.dispersion > IRREGULAR:
-            lowest, highest = min(lowest, usual.extremes[0]), max(highest, usual.extremes[1])
+        share, lowest, highest = live / total, usual.lowest, usual.highest
+        if not share * warn < lowest and not (share >= warn * highest and usual.settled):
+            return None
         some = usual.rows > 0
         hits, rows = usual.hits[some] / usual.dispersion, usual.rows[some] / usual.dispersion
         k, n = live / usual.dispersion, total / usual.dispersion
@@ -273,12 +304,10 @@ class Traffic:
             limit = float(lower_limit(hits, rows, LIMIT_ALPHA).min())
             log_p = float(binomial_log_tail(k, n, limit, "lower")) if limit > 0 else 0.0
             compared, times = lowest, lowest * total / (live + 0.5)
-        elif share >= warn * highest and usual.settled:
+        else:
             limit = float(upper_limit(hits, rows, LIMIT_ALPHA).max())
             log_p = float(binomial_log_tail(k, n, limit, "upper"))
             compared, times = highest, share / highest
-        else:
-            return None
         if log_p > math.log(alpha):
             return None
         return found(

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from leadline.config import Config
+from streams.baselines.stored_reference import dump_reference
 from streams.counting.figure import Figure
-from streams.counting.references import dump_reference
 from streams.figures.figures import figures
 from streams.judge.incidents import Incident
 from streams.judge.model_judge import ModelJudge
@@ -57,7 +57,7 @@ class Views:
             base: {
                 "model_id": judge.model_id,
                 "task": reference.task,
-                "versions": ",".join(judge.versions),
+                "versions": ",".join(judge.cells.versions),
                 "clock": repr(clock),
                 "baseline": "learning"
                 if judge.book.is_learning(judge.model_id)
@@ -82,12 +82,12 @@ class Views:
 
     def _signals(self, judge: ModelJudge) -> dict[str, str] | None:
         shown: dict[str, str] = {}
-        for where, spans in judge.cells.items():
-            recent = spans.recent(judge.closed, judge.rules.minimum_rows, 0)
+        for where, spans in judge.cells.spans.items():
+            recent = spans.recent(judge.cells.closed, judge.rules.minimum_rows, 0)
             if recent is None:
                 continue
             vector, start = recent
-            longest = spans.recent(judge.closed, judge.rules.minimum_rows, judge.rules.minimum_rows)
+            longest = spans.recent(judge.cells.closed, judge.rules.minimum_rows, judge.rules.minimum_rows)
             baseline = judge.live.vector(where.segment)
             firing = {row.key: incident for incident in judge.incidents for row in incident.evidence}
             for layers, source, first in (
@@ -106,14 +106,14 @@ class Views:
         layout, control, usual = judge.reference.layout, judge.groups.control, judge.reference.cells
         firing = {row.key: incident for incident in judge.incidents for row in incident.evidence}
         for where, _, start_s, end_s, figure in chain(
-            of_recent_days(layout, judge.days, control, usual), of_labels(judge.labels)
+            of_recent_days(layout, judge.cells.days, control, usual), of_labels(judge.labels)
         ):
             if end_s is not None and figure.signal == "label_definition_share":
                 continue
             name = "|".join([where.version or "*", where.segment or "*", figure.signal, figure.subject or "*"])
             row = self._signal(figure, firing.get((where, figure.signal, figure.subject)), judge, None)
             shown[name] = _json({**row, "window_start": start_s, "window_end": end_s or row["window_end"]})
-        for where, figure in judge.sequential.figures(judge.several) if shown else ():
+        for where, figure in judge.sequential.figures(judge.cells.several) if shown else ():
             name = "|".join([where.version or "*", where.segment or "*", figure.signal, figure.subject or "*"])
             shown[name] = _json(self._signal(figure, None, judge, None))
         return shown or None
@@ -129,7 +129,7 @@ class Views:
             "verdict": verdict(figure, incident, judge),
             "incident": incident.id if incident else None,
             "window_start": first * judge.pane_s if first is not None else None,
-            "window_end": judge.closed * judge.pane_s,
+            "window_end": judge.cells.closed * judge.pane_s,
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -63,6 +64,8 @@ class Queue:
         self.pieces: list[Piece] = []
         self.waiting = 0
         self._sorted: Piece | None = None
+        self._full_at = math.inf
+        """The time of the last value of the first whole chunk."""
 
     def append(self, piece: Piece) -> None:
         self.pieces.append(piece)
@@ -71,22 +74,31 @@ class Queue:
 
     def take(self, before: float) -> Piece | None:
         """Whole chunks of values before a time, the oldest first; what is left is one piece. None where there is no whole chunk."""
-        if self.waiting < CHUNK:
+        if not self.is_due(before):
             return None
-        if self._sorted is None:
-            times, order = (np.concatenate([piece[part] for piece in self.pieces]) for part in (0, 1))
-            sequence = np.lexsort((order, times))
-            levels = np.concatenate([piece.levels for piece in self.pieces], axis=1)
-            self._sorted = Piece(times[sequence], order[sequence], levels[:, sequence])
+        assert self._sorted is not None
         times, order, levels = self._sorted
-        if not times[CHUNK - 1] < before:
-            return None
         n = int(np.searchsorted(times, before, side="left")) // CHUNK * CHUNK
         rest = Piece(times[n:], order[n:], levels[:, n:])
         self.pieces = [rest] if len(rest.times) else []
         self.waiting -= n
-        self._sorted = rest
+        self._hold(rest)
         return Piece(times[:n], order[:n], levels[:, :n])
+
+    def is_due(self, before: float) -> bool:
+        """Whether a whole chunk of values lies before a time."""
+        if self.waiting < CHUNK:
+            return False
+        if self._sorted is None:
+            times, order = (np.concatenate([piece[part] for piece in self.pieces]) for part in (0, 1))
+            sequence = np.lexsort((order, times))
+            levels = np.concatenate([piece.levels for piece in self.pieces], axis=1)
+            self._hold(Piece(times[sequence], order[sequence], levels[:, sequence]))
+        return self._full_at < before
+
+    def _hold(self, piece: Piece) -> None:
+        self._sorted = piece
+        self._full_at = float(piece.times[CHUNK - 1]) if len(piece.times) >= CHUNK else math.inf
 
 
 class WaitingValues:
@@ -119,6 +131,11 @@ class WaitingValues:
         if queue.pieces:
             self._write(group, 0)
         return Chunk(taken.times, np.where(taken.levels < 0, np.nan, taken.levels / LEVELS))
+
+    def due(self, before: float) -> list[Group]:
+        """The groups of which whole chunks wait, in order."""
+        some = [group for group, queue in self.queues.items() if queue.is_due(before)]
+        return sorted(some) if len(some) > 1 else some
 
     def clear(self) -> None:
         """Forgets all."""

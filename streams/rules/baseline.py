@@ -17,8 +17,7 @@ from streams.counting.references import Reference
 from streams.figures.binary_figures import mean_loss
 from streams.figures.class_figures import OTHER_CLASS, class_histograms, confusion_of
 from streams.figures.outcome_figures import business_mean
-from streams.rules.screen import PooledPsi
-from streams.rules.shapes import Fine
+from streams.rules.screen import PooledPsi, PrecisionAtShare
 from streams.rules.share_rule import LIMIT_ALPHA
 from streams.rules.subjects import Subjects
 
@@ -46,15 +45,23 @@ class Baseline:
     auc: float
     auc_se: float
     calibration: CalibrationMap | None
-    label_noise: npt.NDArray[np.float64] | None
-    """Variance of one label in each bin of the score."""
+    label_share: npt.NDArray[np.float64]
+    """P(label = 1) in each bin of the score; NaN without labels, empty where there is no score of two classes."""
+    label_noise: npt.NDArray[np.float64]
+    """Variance of one label in each of these bins."""
+    precision: PrecisionAtShare
     ece: float
     """Debiased, not below 0; NaN without labels."""
     pooled: PooledPsi
     means: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
     """(rows, mean, standard deviation) of each of `streams.counting.means.means_of`, without those whose rule is off."""
-    fine: Fine
-    """Distribution functions of the subjects with fine bins."""
+    fine_rows: npt.NDArray[np.float64]
+    """[fine]: rows of the subjects with fine bins."""
+    fine_shares: npt.NDArray[np.float64]
+    """[fine, bins]: their distribution functions."""
+    entropy_variance: float
+    slow_from: int
+    """The first bin of the latency beyond the 99 % quantile."""
     limits: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     """share signal to (reference share, lower limit, upper limit)."""
     losses: dict[str, Estimate] = field(default_factory=dict)
@@ -70,9 +77,10 @@ def prepare(
     subjects: Subjects,
     vector: Vector,
     means: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]],
-    fine: Fine,
+    fine: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
+    least: float,
 ) -> Baseline:
-    """Groups, moments and limits of the reference's vector of one segment."""
+    """Groups, moments and limits of the reference's vector of one segment. Fewer rows than `least` say nothing."""
     layout = reference.layout
     groups = subjects.grouped(vector)
     totals = np.maximum(groups.sum(axis=1), 1)
@@ -90,16 +98,20 @@ def prepare(
     score_sd = max(layout.one(vector, "score_squares") / score_valid - score_mean**2, 1e-12) ** 0.5
     positives = negatives = 0.0
     auc = auc_se = ece = float("nan")
-    calibration = label_noise = None
+    classes = np.zeros(0), np.zeros(0)
+    calibration = None
+    scored = reference.score.bins.ordered if reference.score is not None and reference.task == "binary" else 0
+    label_share = label_noise = np.full(scored, np.nan)
     shares = {"out_of_distribution_rate": (layout.one(vector, "out_of_distribution"), rows)}
-    shares["extra"] = (layout.one(vector, "extra"), rows)
+    shares["extra_feature_rate"] = (layout.one(vector, "extra"), rows)
     shares["output_collapse"] = (float(layout.part(vector, "collapse").max()), rows)
     timed = layout.part(vector, "latency")
+    slow_from = slower_than(timed, 0.99)
     if timed.sum() > 0:
-        shares["latency_shift"] = (float(timed[slower_than(timed, 0.99) :].sum()), float(timed.sum()))
+        shares["latency_shift"] = (float(timed[slow_from:].sum()), float(timed.sum()))
     if reference.task == "binary":
         shares["predicted_positive_rate"] = (layout.one(vector, "predicted_positive"), rows)
-        pos, neg = layout.part(vector, "positives"), layout.part(vector, "negatives")
+        pos, neg = classes = layout.part(vector, "positives"), layout.part(vector, "negatives")
         positives, negatives = float(pos.sum()), float(neg.sum())
         if positives > 1 and negatives > 1:
             auc = float(auc_from_histograms(pos, neg).value)
@@ -119,7 +131,7 @@ def prepare(
             )
             calibration = calibration_map(hits, labelled - hits)
             steady = (calibration.share * calibration.weight + 0.5) / (calibration.weight + 1.0)
-            label_noise = steady * (1.0 - steady)
+            label_share, label_noise = calibration.share, steady * (1.0 - steady)
     elif reference.task == "multiclass":
         matrix = confusion_of(layout, vector)
         shares["accuracy"] = (float(np.trace(matrix[:-1, :-1])), float(matrix.sum()))
@@ -128,10 +140,12 @@ def prepare(
     if reference.task != "regression":
         sums = [layout.part(vector, f"calibration_{name}") for name in ("rows", "scores", "positives")]
         ece = max(float(expected_calibration_error(sums[0], sums[1], sums[2]).debiased), 0.0)
+    known = [name for name, (_, n) in shares.items() if n > 0]
+    hits, of = (np.array([shares[name][part] for name in known]) for part in (0, 1))
+    lows, highs = lower_limit(hits, of, LIMIT_ALPHA), upper_limit(hits, of, LIMIT_ALPHA)
     limits = {
-        name: (k / n, float(lower_limit(k, n, LIMIT_ALPHA)), float(upper_limit(k, n, LIMIT_ALPHA)))
-        for name, (k, n) in shares.items()
-        if n > 0
+        name: (shares[name][0] / shares[name][1], low, high)
+        for name, low, high in zip(known, lows.tolist(), highs.tolist(), strict=True)
     }
     return Baseline(
         vector=vector,
@@ -153,11 +167,16 @@ def prepare(
         auc=auc,
         auc_se=auc_se,
         calibration=calibration,
+        label_share=label_share,
         label_noise=label_noise,
+        precision=PrecisionAtShare(*classes),
         ece=ece,
         pooled=PooledPsi(groups),
         means=means,
-        fine=fine,
+        fine_rows=fine[0],
+        fine_shares=fine[1],
+        entropy_variance=float(entropy_variance(layout, vector, least)),
+        slow_from=slow_from,
         limits=limits,
         losses=_losses(layout, vector) if reference.task != "regression" else {},
         business={
@@ -166,6 +185,15 @@ def prepare(
         class_auc=_class_auc(layout, vector) if layout.ranked else (),
         aged=bool(layout.part(vector, "aged").sum() > 0),
     )
+
+
+def entropy_variance(layout: Layout, vectors: Vector, least: float) -> npt.NDArray[np.float64]:
+    """Of the answers' entropy, nats squared, [...] of vectors [..., slots]; 0 where fewer than `least` rows state one."""
+    n = layout.part(vectors, "entropy_rows")[..., 0]
+    count = np.maximum(n, 1.0)
+    mean = layout.part(vectors, "entropy_sum")[..., 0] / count
+    variance = layout.part(vectors, "entropy_squares")[..., 0] / count - mean * mean
+    return np.where(n >= least, np.maximum(variance, 0.0), 0.0)
 
 
 def _losses(layout: Layout, vector: Vector) -> dict[str, Estimate]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,25 +14,44 @@ from streams.counting.references import Reference
 from streams.figures.class_figures import OTHER_CLASS, class_histograms, confusion_of
 from streams.rules.baseline import Baseline
 from streams.rules.finding import Finding, found
-from streams.rules.outcome_tests import accuracy_findings, calibration_findings, loss_findings
+from streams.rules.looks import Looks, Mask
+from streams.rules.loss_rules import LossRules
+from streams.rules.outcome_tests import accuracy_findings
+from streams.rules.rule import Rule
 from streams.rules.share_rule import share_findings
 
 
+def class_rules(reference: Reference, rules: Rules) -> list[Rule]:
+    """In the order in which they speak of one look."""
+    return [ClassRules(reference, rules), LossRules(reference.layout, rules)]
+
+
+def enough_labels(looks: Looks, least: float) -> Mask:
+    """Where both sides have rows with a label."""
+    confusion = looks.known(looks.layout.slots["confusion"])
+    return np.asarray((looks.counted("confusion").sum(axis=1) >= least) & (confusion.sum(axis=1) > 0))
+
+
 class ClassRules:
-    """Accuracy, macro F1, label rates and AUC of each class, calibration of the chosen class, losses."""
+    """Accuracy, macro F1, label rates and AUC of each class."""
+
+    signals = frozenset({"accuracy", "label_rate", "macro_f1", "auc"})
 
     def __init__(self, reference: Reference, rules: Rules) -> None:
         self.rules, self.layout = rules, reference.layout
         self.names = (*reference.classes, OTHER_CLASS)
-        self.tests = 5 + len(self.names) + (len(reference.classes) if reference.layout.ranked else 0)
+        self.tests = 2 + len(self.names) + (len(reference.classes) if reference.layout.ranked else 0)
 
-    def findings(self, vector: Vector, base: Baseline, alpha: float, outcomes: float) -> Iterator[Finding]:
-        """Signals of the span's joined rows."""
-        rules, layout, log_alpha = self.rules, self.layout, math.log(alpha)
+    def findings(self, looks: Looks) -> Iterator[tuple[int, Finding]]:
+        """Signals of the spans' joined rows."""
+        for at in range(len(looks)):
+            for finding in self._of_one(looks.vectors[at], looks.base(at), looks.log_alpha):
+                yield at, finding
+
+    def _of_one(self, vector: Vector, base: Baseline, log_alpha: float) -> Iterator[Finding]:
+        rules, layout = self.rules, self.layout
         matrix, before = confusion_of(layout, vector), confusion_of(layout, base.vector)
         total = float(matrix.sum())
-        if total < rules.minimum_rows or before.sum() <= 0:
-            return
         right = float(np.trace(matrix[:-1, :-1]))
         yield from accuracy_findings(layout, rules, vector, base, right, total, log_alpha)
         truth = matrix.sum(axis=1)
@@ -50,11 +68,8 @@ class ClassRules:
                 two_sided=True,
             )
         yield from self._macro_f1(matrix, before, total, log_alpha)
-        if layout.one(base.vector, "scored_rows") > 0:
-            yield from calibration_findings(layout, rules, vector, base, alpha)
-            yield from loss_findings(layout, rules, vector, base, log_alpha)
-            if layout.ranked:
-                yield from self._ranking(vector, base, log_alpha)
+        if layout.ranked and layout.one(base.vector, "scored_rows") > 0:
+            yield from self._ranking(vector, base, log_alpha)
 
     def _macro_f1(self, matrix: Vector, before: Vector, total: float, log_alpha: float) -> Iterator[Finding]:
         """Over the classes that both sides hold often enough: one that did not come must not move the mean."""

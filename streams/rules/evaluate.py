@@ -1,4 +1,4 @@
-"""The judgement of one span: which signals are past their effect limit *and* past what noise alone could do.
+"""The judgement of spans: which signals are past their effect limit *and* past what noise alone could do.
 
 Each test has two doors. The first is the effect that matters to people (the rules' limits); the second is the false-alarm budget: the
 p-value must be below `alpha`, the budget divided by the number of looks. Approximations that lie so far out are guarded: rare bins
@@ -7,8 +7,7 @@ are pooled, shares are judged by the exact binomial against the confidence limit
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +17,16 @@ from streams.counting.layout import Vector
 from streams.counting.references import Reference
 from streams.rules.baseline import Baseline, prepare
 from streams.rules.data_rules import DataRules
+from streams.rules.distribution_rules import DistributionRules
 from streams.rules.fact_rules import FactRules
 from streams.rules.finding import Finding
+from streams.rules.looks import Bases, Looks
 from streams.rules.mean_rules import MeanRules
 from streams.rules.model_rules import ModelRules
 from streams.rules.name_rules import NameRules
 from streams.rules.outcome_rules import OutcomeRules
-from streams.rules.subject_rules import SubjectRules
+from streams.rules.rule import Rule
+from streams.rules.shape_rules import ShapeRules
 from streams.rules.subjects import Subjects
 
 
@@ -44,35 +46,31 @@ class Evaluator:
         self.layout = reference.layout
         self.latency_slo_ms = latency_slo_ms
         self.subjects = Subjects(reference)
-        self.of_subjects = SubjectRules(reference, rules, self.subjects)
-        self.of_data = DataRules(reference, rules, self.subjects)
-        self.of_model = ModelRules(reference, rules, latency_slo_ms)
-        self.of_outcome = OutcomeRules(reference, rules)
+        self.of_shapes = ShapeRules(self.subjects, rules)
         self.of_means = MeanRules(self.layout, rules)
-        self.of_names = NameRules(self.layout, rules)
         self.of_facts = FactRules(self.layout, rules)
+        self.of_outcomes = OutcomeRules(reference, rules)
+        self.of_rows: list[Rule] = [
+            DistributionRules(reference, rules, self.subjects),
+            self.of_shapes,
+            DataRules(reference, rules, self.subjects),
+            ModelRules(reference, rules, latency_slo_ms),
+            self.of_means,
+            NameRules(self.layout, rules),
+        ]
+        self.tests = sum(rule.tests for rule in (*self.of_rows, *self.of_outcomes.rules, *self.of_outcomes.always))
+        """How many signals one look at one cell tests: the budget is shared among them."""
         self._cell = cell or reference.cell
         self._baselines: dict[str | None, Baseline | None] = {}
-
-    @property
-    def tests(self) -> int:
-        """How many signals one look at one cell tests: the budget is shared among them."""
-        return (
-            self.of_subjects.tests
-            + self.of_data.tests
-            + self.of_model.tests
-            + self.of_outcome.tests
-            + self.of_means.tests
-            + self.of_names.tests
-        )
+        self._bases = Bases(())
 
     def baseline(self, segment: str | None) -> Baseline | None:
         """The prepared reference of a segment; None where the reference has no row of it."""
         if segment not in self._baselines:
             vector = self._cell(segment)
-            self._baselines[segment] = (
-                self.prepare(vector) if vector is not None and self.layout.one(vector, "rows") > 0 else None
-            )
+            known = vector is not None and self.layout.one(vector, "rows") > 0
+            self._baselines[segment] = self.prepare(vector) if vector is not None and known else None
+            self._bases = Bases([base for base in self._baselines.values() if base is not None])
         return self._baselines[segment]
 
     def forget_baselines(self) -> None:
@@ -81,8 +79,8 @@ class Evaluator:
 
     def prepare(self, vector: Vector) -> Baseline:
         """A reference of any rows, ready to be compared with."""
-        means, fine = self.of_means.moments(vector), self.of_subjects.shapes.distribution(vector)
-        return prepare(self.reference, self.subjects, vector, means, fine)
+        means, fine = self.of_means.moments(vector), self.of_shapes.distribution(vector)
+        return prepare(self.reference, self.subjects, vector, means, fine, self.rules.minimum_rows)
 
     def facts(self, slots: npt.NDArray[np.int32], values: npt.NDArray[np.float64], rows: float) -> Iterator[Finding]:
         """What one row suffices to show, of the non-zero slots of a pane; needs no baseline."""
@@ -90,33 +88,63 @@ class Evaluator:
 
     def has_fact(self, vector: Vector, like: Finding) -> bool:
         """Whether a vector still shows what one row suffices to show."""
-        return any(finding.key == like.key for finding in self.of_facts.findings(vector, 1.0))
+        return any(finding.key == like.key for finding in self.of_facts.of_vector(vector))
 
     def findings(self, vector: Vector, baseline: Baseline, alpha: float) -> list[Finding]:
-        """Every signal of the span that passes both doors. `alpha` holds for each test."""
-        return [*self._of_rows(vector, baseline, alpha), *self._of_outcomes(vector, baseline, alpha)]
+        """Every signal of one span that passes both doors. `alpha` holds for each test."""
+        return self.findings_of(vector[None], [baseline], alpha)[0]
+
+    def findings_of(
+        self, vectors: Vector, baselines: Sequence[Baseline], alpha: float, cells: Sequence[int] | None = None
+    ) -> list[list[Finding]]:
+        """The same of many spans, [spans, slots], each with its baseline; each as if it were alone. With `cells` of equal numbers for spans
+        of one cell a later span may leave out what an earlier one has told of the same signal and subject."""
+        told: list[list[Finding]] = [[] for _ in baselines]
+        disabled = self.rules.disabled
+        for place, finding in self._told(self._looks(vectors, baselines, alpha, cells), None, None):
+            if finding.signal not in disabled:
+                told[place].append(finding)
+        return told
 
     def first(self, vector: Vector, baseline: Baseline, alpha: float, like: Finding) -> Finding | None:
         """The finding of the same signal and subject, where the span has it. Looks no further."""
-        side = self._of_outcomes if like.layer == "outcome" else self._of_rows
-        return next((finding for finding in side(vector, baseline, alpha) if finding.key == like.key), None)
+        if like.signal in self.rules.disabled:
+            return None
+        looks = self._looks(vector[None], [baseline], alpha, only=like.key)
+        told = self._told(looks, like.signal, like.layer == "outcome")
+        return next((finding for _, finding in told if finding.key == like.key), None)
 
-    def _of_rows(self, vector: Vector, baseline: Baseline, alpha: float) -> Iterator[Finding]:
-        rows = self.layout.one(vector, "rows")
-        yield from self._allowed(self.of_facts.findings(vector, rows))
-        if rows >= self.rules.minimum_rows:
-            log_alpha = math.log(alpha)
-            yield from self._allowed(self.of_subjects.findings(vector, baseline, alpha))
-            yield from self._allowed(self.of_data.findings(vector, baseline, alpha, rows))
-            yield from self._allowed(self.of_model.findings(vector, baseline, alpha, rows))
-            yield from self._allowed(self.of_means.findings(vector, baseline.means, log_alpha))
-            yield from self._allowed(self.of_names.findings(vector, baseline, log_alpha))
+    def _looks(
+        self,
+        vectors: Vector,
+        baselines: Sequence[Baseline],
+        alpha: float,
+        cells: Sequence[int] | None = None,
+        only: tuple[str, str | None] | None = None,
+    ) -> Looks:
+        bases = self._bases
+        if any(id(base) not in bases.place for base in baselines):
+            bases = Bases(list({id(base): base for base in baselines}.values()))
+        at = np.array([bases.place[id(base)] for base in baselines], dtype=np.int64)
+        cell = np.array(cells, dtype=np.int64) if cells is not None else None
+        return Looks(self.layout, self.subjects, vectors, bases, at, alpha, cell=cell, only=only)
 
-    def _of_outcomes(self, vector: Vector, baseline: Baseline, alpha: float) -> Iterator[Finding]:
-        outcomes = self.layout.one(vector, "outcomes")
-        if outcomes >= self.rules.minimum_rows:
-            yield from self._allowed(self.of_outcome.findings(vector, baseline, alpha, outcomes))
+    def _told(self, looks: Looks, signal: str | None, outcomes: bool | None) -> Iterator[tuple[int, Finding]]:
+        """Of all signals or of one, of rows, of outcomes or (None) of both; by the place of the look."""
 
-    def _allowed(self, findings: Iterator[Finding]) -> Iterator[Finding]:
-        disabled = self.rules.disabled
-        return (finding for finding in findings if finding.signal not in disabled) if disabled else findings
+        def of(rules: Sequence[Rule], some: Looks) -> Iterator[tuple[int, Finding]]:
+            places: list[int] = some.place.tolist()
+            for rule in rules if places else ():
+                if signal is None or signal in rule.signals:
+                    for at, finding in rule.findings(some):
+                        yield places[at], finding
+
+        least = self.rules.minimum_rows
+        if outcomes is not True:
+            yield from of([self.of_facts], looks)
+            yield from of(self.of_rows, looks.where(looks.rows >= least))
+        if outcomes is not False:
+            some = looks.where(looks.outcomes >= least)
+            if len(some):
+                yield from of(self.of_outcomes.rules, some.where(self.of_outcomes.heard(some)))
+                yield from of(self.of_outcomes.always, some)

@@ -14,16 +14,19 @@ from leadline.config import Limits, Rules
 from streams.counting.layout import Layout, Vector
 from streams.counting.means import means_of
 from streams.rules.finding import Finding, found
+from streams.rules.looks import Looks
 
 MOST_Z = 1e3
 SLACK = 1 - 1e-9  # for rounding: screening changes no finding
 Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 
 class MeanRules:
     """All means of a layout at once: where rows are too few on either side, nothing is said."""
 
     def __init__(self, layout: Layout, rules: Rules) -> None:
+        self.signals = frozenset(mean.signal for mean in means_of(layout))
         self.means = [mean for mean in means_of(layout) if mean.signal not in rules.disabled]
         self.least = rules.minimum_rows
         self.limits: list[Limits] = [getattr(rules, mean.signal) for mean in self.means]
@@ -36,28 +39,37 @@ class MeanRules:
         self.upper = np.array([mean.sides == "upper" for mean in self.means], dtype=np.bool_)
         self.tests = len(self.means)
 
-    def moments(self, vector: Vector) -> tuple[Floats, Floats, Floats]:
-        """(rows, mean, standard deviation) of each; zeros where there is no row."""
-        n = np.maximum(vector[self.rows], 0.0)
+    def moments(self, vectors: Vector) -> tuple[Floats, Floats, Floats]:
+        """(rows, mean, standard deviation) of each, [..., means] of vectors [..., slots]; zeros where there is no row."""
+        n = np.maximum(vectors[..., self.rows], 0.0)
         count = np.maximum(n, 1.0)
-        mean = vector[self.total] / count
-        variance = vector[self.squares] / count - mean**2
+        mean = vectors[..., self.total] / count
+        variance = vectors[..., self.squares] / count - mean**2
         # Below the rounding of the sums nothing varied.
         noise = 64 * np.finfo(np.float64).eps * mean**2
         return n, mean, np.sqrt(np.where(variance > noise, variance, 0.0))
 
-    def findings(self, vector: Vector, base: tuple[Floats, Floats, Floats], log_alpha: float) -> Iterator[Finding]:
-        """Signals of the span's rows against the moments of the baseline."""
-        m, base_mean, base_std = base
-        known = (vector[self.rows] >= self.least) & (m >= self.least)
-        if not known.any():
+    def findings(self, looks: Looks) -> Iterator[tuple[int, Finding]]:
+        """Signals of the spans' rows against the moments of the baseline."""
+        if not self.means:
             return
-        # Almost every look ends here: the change alone is below what matters.
+        rows, totals = looks.vectors[:, self.rows], looks.vectors[:, self.total]
+        m, base_mean, base_std = looks.of_base("means").transpose(1, 0, 2)
+        known = (rows >= self.least) & (m >= self.least)
         unit = np.where(self.relative, base_mean, base_std)
-        far = np.abs(vector[self.total] - base_mean * vector[self.rows]) >= self.warn * unit * vector[self.rows] * SLACK
-        if not (known & far).any():
-            return
-        n, mean, std = self.moments(vector)
+        # Almost every look ends here: the change alone is below what matters.
+        far = known & (np.abs(totals - base_mean * rows) >= self.warn * unit * rows * SLACK)
+        for look in np.flatnonzero(far.any(axis=1)).tolist():
+            moments = self.moments(looks.vectors[look])
+            for finding in self._of_one(
+                moments, (m[look], base_mean[look], base_std[look]), known[look], looks.log_alpha
+            ):
+                yield look, finding
+
+    def _of_one(
+        self, live: tuple[Floats, Floats, Floats], base: tuple[Floats, Floats, Floats], known: Mask, log_alpha: float
+    ) -> Iterator[Finding]:
+        (n, mean, std), (m, base_mean, base_std) = live, base
         # Both take the larger of the two deviations: of a skewed value the live one is small just where its mean happens to be.
         in_deviations = mean_shift_z(n, mean, std, m, base_mean, base_std)
         in_shares = norm_shift(n, mean, std, m, base_mean, base_std)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from leadline.config import Rules
-from streams.counting.layout import Layout, Vector
-from streams.rules.baseline import Baseline
+from streams.counting.layout import Layout
 from streams.rules.finding import Finding
+from streams.rules.looks import Looks
 from streams.rules.share_rule import LIMIT_ALPHA, share_findings
 
 NAMED = (("pipeline_fingerprint", "pipeline"), ("runtime_version", "runtime"))
@@ -16,20 +18,27 @@ NAMED = (("pipeline_fingerprint", "pipeline"), ("runtime_version", "runtime"))
 class NameRules:
     """The share of rows with a name that the baseline has never seen. Names are hashed: one in a few dozen hides behind a known one."""
 
+    signals = frozenset(signal for signal, _ in NAMED)
+    tests = len(NAMED)
+
     def __init__(self, layout: Layout, rules: Rules) -> None:
         self.layout, self.rules = layout, rules
-        self.tests = len(NAMED)
 
-    def findings(self, vector: Vector, base: Baseline, log_alpha: float) -> Iterator[Finding]:
-        """Signals of the span's rows; nothing where the baseline knows no name."""
+    def findings(self, looks: Looks) -> Iterator[tuple[int, Finding]]:
+        """Signals of the spans' rows; nothing where the baseline knows no name."""
+        layout, least = self.layout, self.rules.minimum_rows
         for signal, section in NAMED:
-            n = self.layout.one(vector, f"{section}_rows")
-            m = self.layout.one(base.vector, f"{section}_rows")
-            if n < self.rules.minimum_rows or m < self.rules.minimum_rows:
-                continue
-            unknown = self.layout.part(vector, section)[self.layout.part(base.vector, section) <= 0]
-            # A row states several libraries: each is counted by itself, the most frequent unknown one is told.
-            k = float(unknown.max(initial=0.0))
-            if k > 0:
-                limits = (0.0, 0.0, 1 - LIMIT_ALPHA ** (1 / m))
-                yield from share_findings(signal, None, "schema", k, n, limits, getattr(self.rules, signal), log_alpha)
+            stated = looks.one(f"{section}_rows")
+            for at in np.flatnonzero(stated >= least).tolist():
+                known = looks.base(at).vector
+                m = layout.one(known, f"{section}_rows")
+                if m < least:
+                    continue
+                unknown = layout.part(looks.vectors[at], section)[layout.part(known, section) <= 0]
+                # A row states several libraries: each is counted by itself, the most frequent unknown one is told.
+                k = float(unknown.max(initial=0.0))
+                if k > 0:
+                    limits, rule = (0.0, 0.0, 1 - LIMIT_ALPHA ** (1 / m)), getattr(self.rules, signal)
+                    n = float(stated[at])
+                    for finding in share_findings(signal, None, "schema", k, n, limits, rule, looks.log_alpha):
+                        yield at, finding

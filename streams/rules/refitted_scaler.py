@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
 
 from leadline.config import Limits
-from streams.counting.layout import Vector
 from streams.counting.references import Reference
-from streams.rules.baseline import Baseline
 from streams.rules.finding import LN10, Finding, found
+from streams.rules.looks import Looks
 from streams.rules.subjects import Subjects
 
 NEAR_MEAN, NEAR_STD = 0.3, 1.4  # standardised: mean within 0.3 of 0, deviation within a factor of 1.4 of 1
@@ -17,36 +18,39 @@ SHOWN = 8
 SEEN = Limits(warn=1.0, critical=1.0)
 
 
-def refitted(
-    reference: Reference, subjects: Subjects, moved: Sequence[Finding], vector: Vector, base: Baseline, least: float
-) -> Iterator[Finding]:
-    """One finding that names the features, of those whose distribution or mean has `moved`: by chance as unlikely as they say."""
-    surest: dict[str | None, float] = {}
-    for finding in moved:
-        surest[finding.subject] = min(finding.log10_p, surest.get(finding.subject, 0.0))
-    names: list[str] = []
-    rows = 0.0
-    for place, at in enumerate(subjects.numeric):
-        name = subjects.names[at]
-        if name not in surest:
-            continue
-        feature = reference.features[at]
-        n = float(vector[subjects.starts[at] : subjects.starts[at] + feature.bins.ordered].sum())
-        if n < least:
-            continue
-        mean_z = float(vector[subjects.z[place]]) / n
-        std_z = max(float(vector[subjects.zz[place]]) / n - mean_z**2, 0.0) ** 0.5
-        mean, std = feature.center + feature.scale * mean_z, feature.scale * std_z
-        known = feature.center + feature.scale * float(base.mean_z[place])
-        known_std = feature.scale * float(base.sd_z[place])
-        standardised = abs(mean) <= NEAR_MEAN and 1 / NEAR_STD <= std <= NEAR_STD
-        raw = abs(known) > FAR_MEAN and not 1 / FAR_STD <= known_std <= FAR_STD
-        if standardised and raw:
-            names.append(name)
-            rows = max(rows, n)
-    if names:
-        log_p = min(surest[name] for name in names) * LN10
-        told = found("refitted_scaler", None, "schema", float(len(names)), 0.0, rows, SEEN, 0.0, log_p, 1.0)
-        yield told._replace(
-            detail=", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-        )
+class RefittedScaler:
+    """Which features' references are far from standardised, and which spans show them as if they were."""
+
+    def __init__(self, reference: Reference, subjects: Subjects, least: float) -> None:
+        self.subjects, self.least = subjects, least
+        features = [reference.features[at] for at in subjects.numeric]
+        self.center = np.array([feature.center for feature in features])
+        self.scale = np.array([feature.scale for feature in features])
+
+    def findings(self, looks: Looks, moved: Mapping[int, Sequence[Finding]]) -> Iterator[tuple[int, Finding]]:
+        """One finding a look that names the features, of those whose distribution or mean has `moved`: as unlikely as they say."""
+        usual, spread = looks.of_base("mean_z"), looks.of_base("sd_z")
+        known, known_std = self.center + self.scale * usual, self.scale * spread
+        raw = (np.abs(known) > FAR_MEAN) & ~((known_std >= 1 / FAR_STD) & (known_std <= FAR_STD))
+        if not raw.any():
+            return
+        subjects, vectors = self.subjects, looks.vectors
+        numeric, missing, invalid = subjects.numeric, subjects.missing, subjects.invalid
+        n = looks.grouped[:, numeric].sum(axis=2) - vectors[:, missing[numeric]] - vectors[:, invalid[numeric]]
+        count = np.maximum(n, 1.0)
+        mean_z = vectors[:, subjects.z] / count
+        std = self.scale * np.maximum(vectors[:, subjects.zz] / count - mean_z**2, 0.0) ** 0.5
+        standardised = (np.abs(self.center + self.scale * mean_z) <= NEAR_MEAN) & (std >= 1 / NEAR_STD)
+        suspect = raw & standardised & (std <= NEAR_STD) & (n >= self.least)
+        for look in np.flatnonzero(suspect.any(axis=1)).tolist():
+            surest: dict[str | None, float] = {}
+            for finding in moved.get(look, ()):
+                surest[finding.subject] = min(finding.log10_p, surest.get(finding.subject, 0.0))
+            places = [at for at in np.flatnonzero(suspect[look]).tolist() if subjects.names[numeric[at]] in surest]
+            if places:
+                names = [subjects.names[numeric[at]] for at in places]
+                log_p = min(surest[name] for name in names) * LN10
+                rows = float(n[look, places].max())
+                told = found("refitted_scaler", None, "schema", float(len(names)), 0.0, rows, SEEN, 0.0, log_p, 1.0)
+                more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+                yield look, told._replace(detail=", ".join(names[:SHOWN]) + more)

@@ -6,13 +6,16 @@ pooled PSI is the test itself, with all that depends on the reference alone work
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from math import inf, lgamma, log, log1p
+from math import floor, inf, lgamma, log, log1p
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
+
+from detectors.auc import highest_precision, tied_precision
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -34,7 +37,7 @@ class Pool(NamedTuple):
 
 
 class Shift(NamedTuple):
-    """Pooled PSI of each subject, nats, with what `detectors.divergence.compare` says about it."""
+    """Pooled PSI, nats, with what `detectors.divergence.compare` says about it; [looks, subjects] each."""
 
     psi: Floats
     debiased: Floats
@@ -42,14 +45,14 @@ class Shift(NamedTuple):
     noise: Floats
     bins: Integers
 
-    def log_p(self, at: int) -> float:
-        """ln p of one subject, by the chi-squared law of PSI without a change."""
-        p = float(special.chdtrc(self.bins[at] - 1.0, self.psi[at] / self.noise[at]))
-        return log(max(p, 1e-300))
+    def log_p(self, look: Integers, subject: Integers) -> Floats:
+        """ln p of some of them, by the chi-squared law of PSI without a change."""
+        p = special.chdtrc(self.bins[look, subject] - 1.0, self.psi[look, subject] / self.noise[look, subject])
+        return np.array([log(max(value, 1e-300)) for value in p.tolist()])
 
 
 class PooledPsi:
-    """PSI of all subjects of one reference in a few array operations: the pooling of rare bins depends on the number of rows alone."""
+    """One reference's counts [subjects, bins]: the pooling of its rare bins depends on the number of live rows alone."""
 
     def __init__(self, groups: Integers) -> None:
         self.groups = groups
@@ -57,19 +60,7 @@ class PooledPsi:
         self._by_rows: dict[int, Pool] = {}
         self._by_bins: dict[bytes, Pool] = {}
 
-    def shift(self, live: Integers, n: int, alpha: float) -> Shift:
-        """`live` is [subjects, bins], every subject with n > 0 rows; the floor is PSI's without a change, passed with chance alpha."""
-        pool = self._pool(n)
-        subjects, width = pool.used.shape
-        pooled = np.bincount(pool.places, weights=live.ravel(), minlength=subjects * width).reshape(subjects, width)
-        a = np.where(pool.used, (pooled + 0.5) / (n + 0.5 * pool.bins)[:, None], 1.0)
-        value = ((a - pool.shares) * np.log(a / pool.shares)).sum(axis=1)
-        noise = 1.0 / n + 1.0 / self.m
-        return Shift(
-            value, value - (pool.bins - 1) * noise, noise * _quantiles(width, alpha)[pool.bins], noise, pool.bins
-        )
-
-    def _pool(self, n: int) -> Pool:
+    def pool(self, n: int) -> Pool:
         pool = self._by_rows.get(n)
         if pool is None:
             if len(self._by_rows) >= MAX_POOLS:
@@ -99,6 +90,24 @@ class PooledPsi:
         return Pool(places.ravel(), used, shares, used.sum(axis=1))
 
 
+def shifts(live: Integers, n: Integers, references: Sequence[PooledPsi], alpha: float) -> Shift:
+    """PSI of all subjects of all looks in a few array operations. `live` is [looks, subjects, bins], every subject of a look with its
+    n > 0 rows; the floor is PSI's without a change, passed with chance alpha."""
+    if not references:
+        nothing = np.empty((0, live.shape[1]))
+        return Shift(nothing, nothing, nothing, nothing, nothing.astype(np.int64))
+    pools = [reference.pool(rows) for reference, rows in zip(references, n.tolist(), strict=True)]
+    looks, subjects, _ = live.shape
+    used, shares, bins = (np.array([getattr(pool, part) for pool in pools]) for part in ("used", "shares", "bins"))
+    width = used.shape[2]
+    places = np.array([pool.places for pool in pools]) + np.arange(looks)[:, None] * subjects * width
+    pooled = np.bincount(places.ravel(), weights=live.ravel(), minlength=looks * subjects * width).reshape(used.shape)
+    a = np.where(used, (pooled + 0.5) / (n[:, None] + 0.5 * bins)[:, :, None], 1.0)
+    value = ((a - shares) * np.log(a / shares)).sum(axis=2)
+    noise = 1.0 / n[:, None] + 1.0 / np.array([reference.m for reference in references])
+    return Shift(value, value - (bins - 1) * noise, noise * _quantiles(width, alpha)[bins], noise, bins)
+
+
 @lru_cache(maxsize=64)
 def _quantiles(bins: int, alpha: float) -> Floats:
     """Upper chi-squared quantile for 0 to `bins` used bins; infinite below two: there is nothing to compare."""
@@ -114,32 +123,46 @@ def share_is_likely(k: float, n: float, p: float, log_alpha: float) -> bool:
     return log_mass > log_alpha + SLACK
 
 
-def departure_is_likely(miss: float, label_noise: float, log_alpha: float) -> bool:
-    """True if realised minus estimated hits are no news, by the labels' noise alone: the map's own error makes it only likelier."""
-    if label_noise + miss <= 0.0:
-        return False
-    return min(log(2.0) - miss * miss / (2.0 * (label_noise + miss / 3.0)), 0.0) > log_alpha + SLACK
+def departures_are_likely(miss: Floats, label_noise: Floats, log_alpha: float) -> npt.NDArray[np.bool_]:
+    """Where [looks] realised minus estimated hits are no news by the labels' noise alone: the map's own error makes them only likelier."""
+    spread = 2.0 * (label_noise + miss / 3.0)
+    log_p = np.minimum(log(2.0) - miss * miss / np.where(spread > 0.0, spread, 1.0), 0.0)
+    return np.asarray((label_noise + miss > 0.0) & (log_p > log_alpha + SLACK))
 
 
-def calibration_floor(rows: Floats, scores: Floats, alpha: float) -> float:
-    """The floor of `detectors.calibration.expected_calibration_error`: what a calibrated model passes with chance alpha."""
-    total = float(rows.sum())
+def calibration_floors(rows: Floats, scores: Floats, alpha: float) -> Floats:
+    """The floor of `detectors.calibration.expected_calibration_error`, [looks] of [looks, bins]: a calibrated model passes it with chance
+    alpha."""
+    total = rows.sum(axis=1)
     mean = np.clip(scores / np.maximum(rows, 1.0), 0.0, 1.0)
-    spread = float((rows * mean * (1.0 - mean)).sum())
-    exponent = int((rows > 0.0).sum()) * log(2.0) - log(alpha)
-    return float((exponent / 3.0 + ((exponent / 3.0) ** 2 + 2.0 * spread * exponent) ** 0.5) / max(total, 1.0))
+    spread = (rows * mean * (1.0 - mean)).sum(axis=1)
+    exponent = (rows > 0.0).sum(axis=1) * log(2.0) - log(alpha)
+    third = exponent / 3.0
+    return np.asarray((third + np.sqrt(third**2 + 2.0 * spread * exponent)) / np.maximum(total, 1.0))
 
 
-def highest_precision(pos: Floats, neg: Floats) -> float:
-    """`high` of `detectors.auc.average_precision` to rounding, over the bins that hold a row; `pos` holds one."""
-    at = np.flatnonzero(pos + neg)[::-1]
-    p, n = pos[at], neg[at]
-    hits, misses = p.cumsum(), n.cumsum()
-    return float((p * hits / np.maximum(hits + misses - n, 1.0)).sum() / hits[-1])
+class PrecisionAtShare:
+    """One reference's average precision at any share of positives: it falls as negatives weigh more, so steps of the weight bound it."""
+
+    STEP = 1.05
+
+    def __init__(self, pos: Floats, neg: Floats) -> None:
+        self.pos, self.neg = pos, neg
+        self._some = np.flatnonzero(pos + neg)
+        self._at: dict[int, float] = {}
+
+    def at_most(self, weight: float) -> float:
+        """No less than the average precision with all negatives times `weight` > 0."""
+        step = floor(log(weight) / log(self.STEP) - SLACK)
+        found = self._at.get(step)
+        if found is None:
+            found = self._at[step] = SLACK + float(
+                tied_precision(self.pos[self._some], self.STEP**step * self.neg[self._some])
+            )
+        return found
 
 
-def average_precision_of(pos: Floats, neg: Floats) -> float:
-    """`value` of `detectors.auc.average_precision` to rounding, over the bins that hold a row; `pos` holds one."""
-    at = np.flatnonzero(pos + neg)[::-1]
-    p, hits = pos[at], pos[at].cumsum()
-    return float((p * hits / (hits + neg[at].cumsum())).sum() / hits[-1])
+def precision_at_most(pos: Floats, neg: Floats) -> Floats:
+    """`detectors.auc.highest_precision` of [looks, bins] to rounding, over the bins that hold a row; every look holds a positive."""
+    some = np.flatnonzero((pos + neg).any(axis=0))
+    return highest_precision(pos[:, some], neg[:, some])

@@ -11,6 +11,7 @@ from leadline.config import Limits
 from streams.rules.finding import Finding, found
 from streams.rules.screen import share_is_likely
 
+LIMIT_Z = 3.0902323061678  # normal quantile of LIMIT_ALPHA
 LIMIT_ALPHA = 1e-3  # the reference's confidence limit: spent once per reference, not once per look
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.binning import CategoryBins
+from streams.counting.features import Feature
 from streams.counting.figure import subject_of
 from streams.counting.layout import Vector
-from streams.counting.references import Feature, Reference
+from streams.counting.references import Reference
 
 
 class Subjects:
@@ -49,7 +50,11 @@ class Subjects:
             [layout.offset(f"absent:{feature.name}") for feature in reference.features], dtype=np.int64
         )
 
-    def grouped(self, vector: Vector) -> npt.NDArray[np.int64]:
-        """Counts of every subject by coarse group, [subjects, widest group count]."""
-        counted = np.bincount(self.places, weights=vector[self.slots], minlength=len(self.all) * self.width)
-        return np.rint(np.maximum(counted, 0.0)).astype(np.int64).reshape(len(self.all), self.width)
+    def grouped(self, vectors: Vector) -> npt.NDArray[np.int64]:
+        """Counts of every subject by coarse group, [..., subjects, widest group count], of vectors [..., slots]."""
+        shape = (*vectors.shape[:-1], len(self.all), self.width)
+        stack = vectors.reshape(-1, vectors.shape[-1])
+        size = len(self.all) * self.width
+        places = self.places + np.arange(len(stack))[:, None] * size
+        counted = np.bincount(places.ravel(), weights=stack[:, self.slots].ravel(), minlength=len(stack) * size)
+        return np.rint(np.maximum(counted, 0.0)).astype(np.int64).reshape(shape)

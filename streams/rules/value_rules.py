@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from detectors.classification import mean_from_sums
@@ -15,20 +14,27 @@ from streams.counting.references import Reference
 from streams.figures.value_figures import value_metrics
 from streams.rules.baseline import Baseline
 from streams.rules.finding import Finding, found
+from streams.rules.looks import Looks
 from streams.rules.outcome_tests import mean_findings
 
 
 class ValueRules:
     """Mean and root mean square of the errors, bias, R2."""
 
+    signals = frozenset({"mae", "rmse", "bias", "r2"})
     tests = 4
 
     def __init__(self, reference: Reference, rules: Rules) -> None:
         self.rules, self.layout = rules, reference.layout
 
-    def findings(self, vector: Vector, base: Baseline, alpha: float, outcomes: float) -> Iterator[Finding]:
-        """Signals of the span's joined rows; effects are shares of what the reference had."""
-        layout, rules, log_alpha = self.layout, self.rules, math.log(alpha)
+    def findings(self, looks: Looks) -> Iterator[tuple[int, Finding]]:
+        """Signals of the spans' joined rows; effects are shares of what the reference had."""
+        for at in range(len(looks)):
+            for finding in self._of_one(looks.vectors[at], looks.base(at), looks.log_alpha):
+                yield at, finding
+
+    def _of_one(self, vector: Vector, base: Baseline, log_alpha: float) -> Iterator[Finding]:
+        layout, rules = self.layout, self.rules
         n, m = layout.one(vector, "error_rows"), layout.one(base.vector, "error_rows")
         if n < rules.minimum_rows or m < rules.minimum_rows:
             return

@@ -80,9 +80,9 @@ class Chain:
             old = self.lanes.get(place)
             lane = self.lanes[place] = Lane(place, offset, offset, arrived_at=now)
             if old is not None:
-                lane.handed, lane.asked, lane.trusted_until, lane.holes, lane.long_holes = (
+                # Not `asked`: the log may have shown since what was missing, and be read once more where it was.
+                lane.handed, lane.trusted_until, lane.holes, lane.long_holes = (
                     old.handed,
-                    old.asked,
                     old.trusted_until,
                     old.holes,
                     old.long_holes,

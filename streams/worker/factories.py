@@ -14,6 +14,7 @@ from streams.judge.judge import (
     DAYS_TABLE,
     LIVE_TABLE,
     MODELS_TABLE,
+    OPEN_TABLE,
     REFERENCES_TABLE,
     SEQUENTIAL_TABLE,
     Judge,
@@ -52,7 +53,7 @@ class JudgeFactory:
 
     def whole(self, checkpoint: bytes) -> Sequence[str]:
         """Everything: a judge holds its models whole."""
-        return [REFERENCES_TABLE, BLOCKS_TABLE, DAYS_TABLE, SEQUENTIAL_TABLE, LIVE_TABLE, MODELS_TABLE]
+        return [REFERENCES_TABLE, BLOCKS_TABLE, DAYS_TABLE, OPEN_TABLE, SEQUENTIAL_TABLE, LIVE_TABLE, MODELS_TABLE]
 
     def build(self, partition: int, checkpoint: bytes, tables: Mapping[str, Mapping[bytes, bytes]]) -> Judge:
         return judge.Judge(partition, self.config, self.book, checkpoint, tables)

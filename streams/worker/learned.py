@@ -9,7 +9,8 @@ from typing import Self
 
 from leadline.config import Config
 from streams.baselines.reference_book import ReferenceBook
-from streams.counting.references import BadReference, load_reference
+from streams.baselines.stored_reference import load_reference
+from streams.counting.features import BadReference
 from streams.store.store import Store, open_store
 from streams.store.tables import StoreError
 

@@ -11,8 +11,10 @@ import msgspec
 from leadline.config import Config
 from leadline.partition import partition_of
 from streams.baselines.reference_files import read_reference
+from streams.baselines.stored_reference import load_reference
 from streams.core.request_keys import request_key
-from streams.counting.references import BadReference, Reference, load_reference
+from streams.counting.features import BadReference
+from streams.counting.references import Reference
 from streams.observe.combinations import Combination
 from streams.observe.partition_state import COMBINATIONS_TABLE, Checkpoint
 from streams.observe.request_rows import RequestRows

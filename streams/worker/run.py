@@ -15,6 +15,7 @@ from streams.core.stage import Send
 from streams.observe.partitioner import Finding
 from streams.store.redis_client import shown
 from streams.store.tables import Kind
+from streams.transport.beginning import DataGap
 from streams.transport.configured_topics import MAX_DIGEST_BYTES, check_present, topic_specs
 from streams.transport.settings import Topics, WorkerSettings
 from streams.transport.topics import admin_client, describe_partitions
@@ -22,8 +23,7 @@ from streams.worker.factories import JudgeFactory, ObserveFactory
 from streams.worker.gap_alert import gap_alert
 from streams.worker.key_alert import key_alert
 from streams.worker.learned import LearnedBaselines
-from streams.worker.owner import DataGap
-from streams.worker.worker import run_worker
+from streams.worker.process import run_worker
 
 log = logging.getLogger(__name__)
 

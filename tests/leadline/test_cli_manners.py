@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from pathlib import Path
 
 import pytest
 
 import leadline as package
-from leadline.cli.common import ago, set_up_logging
+from leadline.cli.common import KNOWN, ago, set_up_logging
 from leadline.config import Config
 from tests.leadline.cli_log import leadline
 from tests.leadline.test_cli import NOWHERE
@@ -46,6 +47,14 @@ def test_wrong_use_is_a_line_and_status_2(tmp_path: Path, command: tuple[str, ..
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_errors_that_people_can_mend_are_where_the_command_line_looks_for_them() -> None:
+    for (module, name), status in KNOWN.items():
+        found = getattr(importlib.import_module(module), name)
+        assert issubclass(found, Exception)
+        assert found.__module__ == module  # else it is not loaded when it is raised
+        assert status in (1, 2)
 
 
 def test_who_has_no_broker_is_told_how_to_try_without(tmp_path: Path) -> None:

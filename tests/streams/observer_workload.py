@@ -22,7 +22,8 @@ from leadline.events import Digest
 from streams.baselines.reference_book import ReferenceBook
 from streams.core.digest_cells import unpack_cells
 from streams.core.stage import Effects, Record
-from streams.counting.references import Reference, categorical_feature, numeric_from_edges
+from streams.counting.features import categorical_feature, numeric_from_edges
+from streams.counting.references import Reference
 from streams.observe.observation import Observation
 from streams.observe.observe import Observer, Order
 

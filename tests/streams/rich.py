@@ -131,7 +131,7 @@ class Played:
 
     def figures(self, segment: str | None = None, version: str | None = None) -> dict[tuple[str, str | None], Figure]:
         """Of the whole log, by (signal, subject)."""
-        vector = self.judge.days.total(Where(version, "live", segment))
+        vector = self.judge.cells.days.total(Where(version, "live", segment))
         found = figures(self.judge.reference, vector, self.judge.live.vector(segment))
         return {(figure.signal, figure.subject): figure for figure in found}
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from detectors.binning import CategoryBins
 from streams.core.table import Table
 from streams.counting.feature_codes import feature_codes
+from streams.counting.features import categorical_feature, numeric_from_edges
 from streams.counting.measure import measure
-from streams.counting.references import Reference, categorical_feature, numeric_from_edges
+from streams.counting.references import Reference
 
 
 def numeric(name: str, edges: list[float]) -> Any:

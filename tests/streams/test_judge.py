@@ -25,6 +25,7 @@ from streams.judge.judge import Judge
 from streams.observe.observe import Observer
 from streams.worker.factories import JudgeFactory
 from tests.streams.logs import START, Log, make_log, write_reference
+from tests.streams.stored_days import all_days
 
 WINDOW = 2 * 3600.0
 REQUESTS, EVERY_S = 1500, 10.0
@@ -143,7 +144,8 @@ class Run:
 
     def cohorts(self) -> dict[tuple[Any, int], np.ndarray]:
         judge = self.judge.models["risk"]
-        return {key: judge.days.day(*key) for key in judge.days.cells()}
+        days = all_days(judge.cells)
+        return {key: days.day(*key) for key in days.cells()}
 
 
 def identities(alerts: Sequence[Alert]) -> list[tuple[str, str, str, float]]:
@@ -282,7 +284,7 @@ def test_a_message_that_is_no_digest_is_counted_and_stops_nothing(records: list[
     run = Run(configuration(), {"risk": known})
     run.fold([Record(0, b"", b"nonsense", 0.0), *records[:50], Record(1, b"", None, 0.0), Record(2, b"", b"\xff", 0.0)])
     assert run.judge.unreadable == 3
-    assert run.judge.models["risk"].cells
+    assert run.judge.models["risk"].cells.spans
 
 
 # -- layouts ---------------------------------------------------------------------------------------------------------------
@@ -369,7 +371,7 @@ def test_a_restarted_judge_shows_what_the_one_before_it_may_not_have_shown(
 
 
 def test_reference_file_round_trip_keeps_the_fingerprint(tmp_path: Path, known: Reference) -> None:
-    from streams.counting.references import dump_reference
+    from streams.baselines.stored_reference import dump_reference
 
     path = tmp_path / "reference.json"
     path.write_bytes(dump_reference(known))

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from streams.counting.references import Reference, dump_reference, load_reference
+from streams.baselines.stored_reference import dump_reference, load_reference
+from streams.counting.references import Reference
 from streams.judge.incidents import Where
 from tests.streams.rich import Played, configuration, events_of, known, rows_of
 

@@ -14,9 +14,11 @@ import pytest
 from pyarrow import parquet
 
 from streams.baselines.reference_files import MAX_SEGMENTS, build_reference, read_reference
+from streams.baselines.stored_reference import dump_reference
 from streams.baselines.training_tables import read_table
+from streams.counting.features import BadReference
 from streams.counting.layout import Task
-from streams.counting.references import BadReference, Reference, dump_reference
+from streams.counting.references import Reference
 from tests.streams.logs import write_reference
 
 

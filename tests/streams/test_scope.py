@@ -52,8 +52,7 @@ def cells_of(seed: int, n: int, *faults: Fault, versions: Sequence[str] = ("1", 
             part: Columns = {name: column[mask] for name, column in columns.items()}
             dense = vector(KNOWN, part)
             slots = np.flatnonzero(dense).astype(np.int32)
-            spans.add(0, slots, dense[slots])
-            spans.close(0, 0)
+            spans.put(0, slots, dense[slots])
             cells[Where(version, "live", f"site={site}" if site is not None else None)] = spans
     return cells
 

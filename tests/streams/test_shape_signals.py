@@ -221,7 +221,9 @@ def test_a_stored_row_tells_which_of_its_features_were_out_of_distribution(refer
     z = (frame[list(FEATURES)] - base[list(FEATURES)].mean()) / base[list(FEATURES)].std(ddof=0)
     rows = played.backtest.observer.rows.rows
     told = [
-        far_features(played.judge.reference, rows[request_key(f"r{START:.0f}-{at}")][HEADER_BYTES : HEADER_BYTES + len(FEATURES)])
+        far_features(
+            played.judge.reference, rows[request_key(f"r{START:.0f}-{at}")][HEADER_BYTES : HEADER_BYTES + len(FEATURES)]
+        )
         for at in range(len(frame))
     ]
     assert told == [[name for name in FEATURES if abs(row[name]) > 3] for row in z.to_dict("records")]

@@ -18,7 +18,7 @@ from streams.backtest.report import build_report
 from streams.baselines.reference_files import build_reference, read_reference
 from streams.baselines.training_tables import read_table
 from streams.core.stage import Record
-from streams.counting.references import BadReference
+from streams.counting.features import BadReference
 
 ROWS = 60
 

@@ -17,11 +17,12 @@ from streams.core.stage import Arrived, Effects, Send
 from streams.embedded.librdkafka import ApiKey
 from streams.embedded.mock_broker import MockBroker
 from streams.store.tables import Change, Outcome, Owner, StoreUnavailable
+from streams.transport.beginning import DataGap, StateAhead, StateMissing
 from streams.transport.chain import LONG, Place
 from streams.transport.fetcher import Fetcher
+from streams.transport.group_thread import GroupLost
 from streams.transport.intake import Fetched, Intake
-from streams.transport.transport import ClaimTooSlow, GroupLost
-from streams.worker.owner import DataGap, StateAhead, StateMissing
+from streams.transport.transport import ClaimTooSlow
 from tests.real.backend import Backend
 from tests.streams.inside import PARTITIONS, Inside, until
 from tests.streams.toy import Counting

@@ -1,0 +1,204 @@
+"""What one model's digests have counted: the spans of every cell, whose blocks close as event time goes on, and the sums of every day.
+
+Pure. Digests add, ticks close (`ticks.py`). A cell is a version (or all), a stage, and a segment (or all traffic).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from leadline.config import Limits, Panes
+from streams.core.days import DAY_S
+from streams.core.digest_cells import Named
+from streams.counting.layout import Layout
+from streams.judge.closings import Closings
+from streams.judge.cohorts import Cohorts
+from streams.judge.incidents import Where
+from streams.judge.open_panes import OpenPanes, Part, Slots, Values, added_up
+from streams.judge.spans import BLOCKS, Spans
+from streams.judge.traffic import Traffic
+
+Learned = tuple[str, Literal["live", "shadow"] | str, str | None, int, Slots, Values]
+
+
+def _predicted(cell: Named) -> int:
+    return cell[4]
+
+
+class ModelCells:
+    """Every cell of one model. `earliest` says which pane the spans of a new cell may begin with."""
+
+    def __init__(self, layout: Layout, panes: Panes, traffic: Limits, earliest: Callable[[Where], int]) -> None:
+        self.layout, self.pane_s, self.earliest = layout, panes.pane, earliest
+        self.levels = max(1, math.ceil(math.log2(max(panes.longest_span / panes.pane / BLOCKS, 1.0))) + 1)
+        self.spans: dict[Where, Spans] = {}
+        self.days, self.arrivals = Cohorts(layout.size), Cohorts(layout.size)
+        self.traffic = Traffic(self.spans, panes.pane, traffic)
+        self.closings = Closings()
+        self.open = OpenPanes(layout.size)
+        self.versions: list[str] = []
+        self.serving: list[str] = []
+        self.closed = 0
+        """Every pane before this one has been judged."""
+
+    @property
+    def several(self) -> bool:
+        """Whether versions are kept apart: one alone is the same as all."""
+        return len(self.serving) > 1
+
+    def add(self, part: Part) -> None:
+        """Keeps a digest's cells until their panes end."""
+        for version, stage, *_ in part.cells:
+            if version not in self.versions:
+                self._new_version(version, stage)
+        self.open.add(part, self.closed)
+
+    def first_end(self) -> int | None:
+        """The earliest end of a pane or block that holds something; None where nothing does."""
+        block, pane = self.closings.first(), self.open.first()
+        if pane is None:
+            return block
+        return pane + 1 if block is None else min(block, pane + 1)
+
+    def close_pane(self, pane: int) -> None:
+        """Adds up what came for a pane: a block of each cell, whose closing is announced, and the sums of days."""
+        if pane not in self.open:
+            return
+        parts = self.open.close(pane)
+        for where, slots, values in self._count(parts, self.layout.size, self.layout.offset("rows")):
+            spans = self.spans.get(where)
+            if spans is None:
+                spans = self.spans[where] = self._empty(where)
+            spans.put(pane, slots, values)
+            self.closings.announce(pane + 1, 0, where)
+
+    def _new_version(self, version: str, stage: str) -> None:
+        self.versions.append(version)
+        if stage == "shadow":
+            return
+        self.serving.append(version)
+        if len(self.serving) != 2:
+            return
+        # What was all traffic until now was the first version's.
+        first = self.serving[0]
+        for where in [where for where in self.spans if where.version is None]:
+            spans = self.spans[where].copy()
+            other = where._replace(version=first)
+            self.spans[other] = spans
+            self._announce(other, spans)
+        self.days.split(first)
+        self.arrivals.split(first)
+
+    def _wheres(self, cell: Named) -> tuple[Where, ...]:
+        """All that a digest's cell belongs to."""
+        version, stage, segment = cell[:3]
+        if stage == "shadow":
+            return (Where(version, "shadow", segment),)
+        whole = Where(None, "live", segment)
+        return (whole, Where(version, "live", segment)) if self.several else (whole,)
+
+    def _count(self, parts: Sequence[Part], size: int, rows_slot: int) -> list[tuple[Where, Slots, Values]]:
+        """The sum for each cell; counted for the days of the predictions and of arrival, and for the hours of the traffic."""
+
+        def arrived(cell: Named) -> int:
+            return int(cell[3] * self.pane_s // DAY_S)
+
+        cells = [cell for part in parts for cell in part.cells]
+        found = list(added_up(parts, self._wheres, size))
+        for cohorts, day_of in ((self.days, _predicted), (self.arrivals, arrived)):
+            days = {day_of(cell) for cell in cells}
+            if len(days) == 1:  # mostly: then it is the same sum
+                (day,) = days
+                for where, slots, values in found:
+                    cohorts.add(where, day, slots, values)
+                continue
+            keyed = added_up(parts, lambda cell: [(where, day_of(cell)) for where in self._wheres(cell)], size)  # noqa: B023
+            for (where, day), slots, values in keyed:
+                cohorts.add(where, day, slots, values)
+        self._count_traffic(parts, rows_slot)
+        return found
+
+    def _count_traffic(self, parts: Sequence[Part], rows_slot: int) -> None:
+        rows: dict[tuple[str | None, int], float] = {}
+        for part in parts:
+            at = np.flatnonzero(part.slots == rows_slot)
+            of_cell = np.searchsorted(part.bounds, at, side="right") - 1
+            for number, value in zip(of_cell.tolist(), part.values[at].tolist(), strict=True):
+                _, stage, segment, pane, _ = part.cells[number]
+                if stage != "shadow":
+                    rows[segment, pane] = rows.get((segment, pane), 0.0) + value
+        for (segment, pane), value in rows.items():
+            self.traffic.count(segment, pane, value)
+
+    def _empty(self, where: Where) -> Spans:
+        layout = self.layout
+        spans = Spans(self.levels, layout.size, layout.offset("rows"), layout.offset("outcomes"))
+        spans.not_before = self.earliest(where)
+        return spans
+
+    def add_learned(self, counted: list[Learned]) -> None:
+        """Adds rows that a baseline was learned from, by the day of their predictions: they had been counted without features."""
+        for version, stage, segment, day, slots, values in counted:
+            if stage != "shadow":
+                self.days.add(Where(None, "live", segment), day, slots, values)
+            self.days.add(Where(version, stage if stage == "shadow" else "live", segment), day, slots, values)
+
+    def change_layout(self, layout: Layout) -> None:
+        """Another reference: blocks of other edges cannot be compared and go; days keep what both layouts name."""
+        for pane in self.open.panes():
+            self._count(self.open.close(pane), self.layout.size, self.layout.offset("rows"))
+        self.open.size = layout.size
+        old, self.layout = self.layout.sections, layout
+        self.days.remap(old, layout)
+        self.arrivals.remap(old, layout)
+        for where in list(self.spans):
+            spans = self._empty(where)
+            spans.gone = {(level, number) for level in range(self.levels) for number in self.spans[where].blocks[level]}
+            self.spans[where] = spans
+        self.closings.clear()
+
+    # -- rows ------------------------------------------------------------------------------------------------------------------
+
+    def restore_days(self, days: Mapping[Where, Mapping[str, bytes]]) -> None:
+        """Takes days back: "c" is the day of the prediction, "a" of the arrival."""
+        for where, rows in days.items():
+            for axis, cohorts in (("c", self.days), ("a", self.arrivals)):
+                cohorts.restore(where, {name[1:]: row for name, row in rows.items() if name[0] == axis})
+
+    def restore_blocks(self, blocks: Mapping[Where, Mapping[str, bytes]]) -> None:
+        """Takes blocks back that were counted over the same edges."""
+        for where, named in blocks.items():
+            spans = self.spans[where] = self._empty(where)
+            spans.restore(named)
+            self._announce(where, spans)
+
+    def drop_blocks(self, blocks: Mapping[Where, Mapping[str, bytes]], sections: Mapping[str, tuple[int, int]]) -> None:
+        """Stored blocks were counted over other edges, `sections` of another layout: they begin anew, what does not depend on the edges is
+        kept."""
+        size = max(stop for _, stop in sections.values()) if sections else self.layout.size
+        for pane in self.open.panes():
+            self._count(self.open.close(pane), size, sections["rows"][0])  # over the other edges, as the days still are
+        self.days.remap(sections, self.layout)
+        self.arrivals.remap(sections, self.layout)
+        for where, named in blocks.items():
+            spans = self.spans[where] = self._empty(where)
+            spans.gone = {(int(level), int(number)) for level, _, number in (name.partition(":") for name in named)}
+
+    def forget_rows(self) -> None:
+        """Nothing changed since the last call, as far as rows go."""
+        for spans in self.spans.values():
+            spans.forget_changes()
+        self.open.forget_changes()
+        self.days.forget_changes()
+        self.arrivals.forget_changes()
+
+    def _announce(self, where: Where, spans: Spans) -> None:
+        for level in range(self.levels - 1):
+            for number in spans.blocks[level]:
+                end = ((number >> 1) + 1) << (level + 1)
+                if end > self.closed:
+                    self.closings.announce(end, level + 1, where)

@@ -1,0 +1,120 @@
+"""Ticks: the ends of panes at which blocks close, in order of time, with what the rules find in the spans that end there.
+
+What rules find in a span depends on its counts and its baseline alone, so the spans of many ticks are judged together, before the
+first of these ticks is handled: a log that is read again, or a worker that was away, has thousands of them. Where a tick changes what
+a later one looks at (a resolved incident bars spans from reaching back over its end, a baseline was learned) that one is judged again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from streams.judge.incidents import Where
+from streams.judge.model_cells import ModelCells
+from streams.judge.spans import Block, stack
+from streams.rules.baseline import Baseline
+from streams.rules.evaluate import Evaluator
+from streams.rules.finding import Finding
+
+TOGETHER = 48  # looks that are judged together: more leave the processor's cache
+AHEAD = 2_000  # blocks that are closed at most before the first of their ticks is handled
+
+Look = tuple[int, int, int]
+"""(level, blocks, last block) of a span."""
+
+
+class Tick(NamedTuple):
+    """`closing` are (level, block, cell) of every block that closed at pane `end`; `told` what the rules found, cell by cell."""
+
+    end: int
+    closing: list[tuple[int, int, Where]]
+    told: list[tuple[Where, Look, list[Finding]]]
+
+
+class _Span(NamedTuple):
+    where: Where
+    look: Look
+    blocks: list[Block]
+    base: Baseline
+    not_before: int
+
+
+class _Waiting(NamedTuple):
+    end: int
+    closing: list[tuple[int, int, Where]]
+    spans: list[_Span]
+
+
+class Ticks:
+    """Closes blocks of one model's cells and has their spans judged."""
+
+    def __init__(self, cells: ModelCells) -> None:
+        self.cells = cells
+
+    def until(self, pane: int, evaluator: Evaluator, alpha: float, begin: Callable[[int], None]) -> Iterator[Tick]:
+        """Every tick that ends at `pane` or before. `begin` is called with each end before it is handled, and may change what
+        its spans reach back to."""
+        first_end = self.cells.first_end
+        while (end := first_end()) is not None and end <= pane:
+            waiting: list[_Waiting] = []
+            looks = closed = 0
+            while (end := first_end()) is not None and end <= pane and looks < TOGETHER and closed < AHEAD:
+                closing = self._close(end)
+                waiting.append(_Waiting(end, closing, self._spans(closing, evaluator)))
+                looks, closed = looks + len(waiting[-1].spans), closed + len(closing)
+            found = self._judge([one.spans for one in waiting], evaluator, alpha)
+            for (end, closing, spans), told in zip(waiting, found, strict=True):
+                for level, block, where in closing:
+                    self.cells.spans[where].drop_old(level, block)
+                begin(end)
+                if any(self._is_stale(span, evaluator) for span in spans):
+                    spans = self._spans(closing, evaluator)
+                    (told,) = self._judge([spans], evaluator, alpha)
+                yield Tick(end, closing, [(*span[:2], findings) for span, findings in zip(spans, told, strict=True)])
+
+    def _close(self, end: int) -> list[tuple[int, int, Where]]:
+        """Closes all blocks that end there, and announces those that hold them."""
+        closing: list[tuple[int, int, Where]] = []
+        cells, closings = self.cells, self.cells.closings
+        cells.close_pane(end - 1)
+        for level, where in closings.take():
+            block = (end >> level) - 1
+            if level == 0 or cells.spans[where].close(level, block):
+                closing.append((level, block, where))
+                if level + 1 < cells.levels:
+                    closings.announce(((block >> 1) + 1) << (level + 1), level + 1, where)
+        return closing
+
+    def _spans(self, closing: list[tuple[int, int, Where]], evaluator: Evaluator) -> list[_Span]:
+        """The spans to look at when these blocks have closed; of each cell the shortest first."""
+        found: list[_Span] = []
+        least = evaluator.rules.minimum_rows
+        for level, block, where in closing:
+            spans = self.cells.spans[where]
+            for count, blocks in spans.looks(level, block, least):
+                base = evaluator.baseline(where.segment)
+                if base is not None:
+                    found.append(_Span(where, (level, count, block), blocks, base, spans.not_before))
+        return found
+
+    def _is_stale(self, span: _Span, evaluator: Evaluator) -> bool:
+        """Whether the span, or what it is compared with, is another since it was judged."""
+        return (
+            self.cells.spans[span.where].not_before != span.not_before
+            or evaluator.baseline(span.where.segment) is not span.base
+        )
+
+    def _judge(self, ticks: list[list[_Span]], evaluator: Evaluator, alpha: float) -> list[list[list[Finding]]]:
+        """What the rules find in each span of each tick. Of one cell the shortest span that shows a signal counts, and it comes first."""
+        flat = [(tick, span) for tick, spans in enumerate(ticks) for span in spans]
+        told: list[list[list[Finding]]] = [[] for _ in ticks]
+        numbers: dict[tuple[int, Where], int] = {}
+        for at in range(0, len(flat), TOGETHER):
+            part = flat[at : at + TOGETHER]
+            vectors = stack([span.blocks for _, span in part], self.cells.layout.size)
+            cells = [numbers.setdefault((tick, span.where), len(numbers)) for tick, span in part]
+            findings = evaluator.findings_of(vectors, [span.base for _, span in part], alpha, cells)
+            for (tick, _), of_span in zip(part, findings, strict=True):
+                told[tick].append(of_span)
+        return told
