@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from leadline.cli import backtest, deliver, demo, doctor, reference, request, run, status, topics, version
+from leadline.cli import backtest, deliver, demo, doctor, health, reference, request, run, status, topics, version
 
 app = typer.Typer(
     name="leadline",
@@ -20,6 +20,7 @@ app.command("deliver")(deliver.deliver)
 app.command("status")(status.status)
 app.command("request")(request.request)
 app.command("doctor")(doctor.doctor)
+app.command("health")(health.health)
 app.command("backtest")(backtest.backtest)
 app.add_typer(topics.app, name="topics")
 app.add_typer(reference.app, name="reference")

@@ -50,6 +50,13 @@ def run(
         str | None,
         typer.Option(help="Static group membership: one name per replica, so that a quick restart moves no partition."),
     ] = None,
+    health_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LEADLINE_HEALTH_FILE",
+            help="Renewed every second while this worker moves; `leadline health` reads it.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="With --embedded: the addresses as one line of JSON on standard output.")
     ] = False,
@@ -60,14 +67,16 @@ def run(
         fail("--data is the folder of the embedded Redis; add --embedded, or leave it out", USAGE)
     set_up_logging(settings)
     if embedded:
-        _run_embedded(settings, config, data, deliver, as_json)
+        _run_embedded(settings, config, data, deliver, as_json, health_file)
     from streams.worker.run import run as run_worker
 
     with clean_errors():
-        raise typer.Exit(run_worker(settings, worker_id=worker_id, instance_id=instance_id))
+        raise typer.Exit(run_worker(settings, worker_id=worker_id, instance_id=instance_id, health_file=health_file))
 
 
-def _run_embedded(settings: Config, config: Path | None, data: Path | None, deliver: bool, as_json: bool) -> None:
+def _run_embedded(
+    settings: Config, config: Path | None, data: Path | None, deliver: bool, as_json: bool, health_file: Path | None
+) -> None:
     from streams.embedded.run_embedded import run_embedded
 
     if data is not None and data.exists() and not data.is_dir():
@@ -98,7 +107,10 @@ def _run_embedded(settings: Config, config: Path | None, data: Path | None, deli
         return [sys.executable, "-m", "leadline.cli", "deliver", *chosen, *where]
 
     with clean_errors():
-        raise typer.Exit(run_embedded(settings, data=data, announce=announce, deliver=command if deliver else None))
+        delivering = command if deliver else None
+        raise typer.Exit(
+            run_embedded(settings, data=data, announce=announce, deliver=delivering, health_file=health_file)
+        )
 
 
 READY = """\

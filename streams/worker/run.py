@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from leadline.config import Config
 from streams.baselines.reference_book import ReferenceBook
@@ -39,6 +40,7 @@ def worker_settings(
     worker_id: str | None = None,
     instance_id: str | None = None,
     log_id: str = "",
+    health_file: Path | None = None,
 ) -> WorkerSettings:
     """The configuration in the worker's words."""
     kafka, topics = config.kafka, config.kafka.topics
@@ -58,6 +60,7 @@ def worker_settings(
         idle_fold_s=IDLE_FOLD_S,
         accept_new_state=config.accept_new_state,
         log_id=log_id,
+        health_file=health_file,
         kafka=kafka.security.librdkafka(),
         producer={"message.max.bytes": MAX_DIGEST_BYTES},
     )
@@ -134,6 +137,7 @@ def run(
     worker_id: str | None = None,
     instance_id: str | None = None,
     log_id: str = "",
+    health_file: Path | None = None,
     on_gap: GapTold | None = None,
 ) -> int:
     """A worker until SIGTERM or SIGINT; the exit status.
@@ -141,7 +145,9 @@ def run(
     Before anything starts: `ConfigError` for a reference that cannot be read, `TopicsError` where the broker or a
     topic is missing, `StoreError` where Redis is.
     """
-    settings = worker_settings(config, roles=roles, worker_id=worker_id, instance_id=instance_id, log_id=log_id)
+    settings = worker_settings(
+        config, roles=roles, worker_id=worker_id, instance_id=instance_id, log_id=log_id, health_file=health_file
+    )
     book = ReferenceBook(config)
     found = describe_partitions(admin_client(settings.bootstrap_servers, settings.kafka))
     check_present(config, found)
