@@ -53,7 +53,7 @@ class WorkerSettings:
     group_instance_id: str | None = None
     """Static membership: one per replica, so that a restart within the session timeout moves no partition."""
     session_timeout_s: float = 30.0
-    heartbeat_s: float = 3.0
+    heartbeat_s: float = 1.0
     claim_timeout_s: float = 120.0
     """How long claiming and loading all partitions of one assignment may take."""
     fetch_records: int = 10_000

@@ -29,6 +29,7 @@ from streams.worker.process import run_worker
 
 log = logging.getLogger(__name__)
 
+HEARTBEAT_S = 1.0  # others hear by it that somebody has left, so takeover takes at least as long
 IDLE_FOLD_S = 2.5  # a little more than the views' own pause, so that what the last batch changed is shown
 BOTH: frozenset[Kind] = frozenset({"observe", "judge"})
 
@@ -56,7 +57,7 @@ def worker_settings(
         key_prefix=config.redis.prefix,
         group_instance_id=instance_id,
         session_timeout_s=session_s,
-        heartbeat_s=min(3.0, session_s / 3),
+        heartbeat_s=min(HEARTBEAT_S, session_s / 3),
         idle_fold_s=IDLE_FOLD_S,
         accept_new_state=config.accept_new_state,
         log_id=log_id,
