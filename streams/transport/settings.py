@@ -63,6 +63,8 @@ class WorkerSettings:
     """Batches of different owners in hand: one is computed while Redis works on another."""
     fairness_slack_s: float = 2.0
     """How far, in broker time, one topic of an owner may run ahead of another that has more to come."""
+    batch_span_s: float = 3600.0
+    """What of a batch spans more broker time is folded in pieces, an observer's two topics by turns."""
     outbox_bound: int = 20_000
     """Messages sent but not confirmed by Kafka, at which owners wait."""
     mirror_s: float = 1.0

@@ -22,6 +22,8 @@ async def fold(owner: Owner, held: Held, parts: Sequence[Part], shared: Shared) 
     """`parts`: at least one, each beginning where the owner stands. What its stage raises is logged with the offsets."""
     if owner.kind == "judge":
         parts = [part._replace(records=await still_known(shared.tables, part.records)) for part in parts]
+    else:
+        parts = in_step(parts, shared.settings.batch_span_s)
     effects: Effects | None = None
     outgoing: list[Outgoing] = []
     for part in parts:
@@ -45,3 +47,29 @@ async def fold(owner: Owner, held: Held, parts: Sequence[Part], shared: Shared) 
             held.keys.see(part.topic, part.records, held.partitions(part.topic))
         effects.writes[partitioner.TABLE] = held.keys.rows(part.topic for part in parts)
     return effects, outgoing
+
+
+def in_step(parts: Sequence[Part], span_s: float) -> list[Part]:
+    """The same records in pieces of at most `span_s` of broker time, the topics by turns; as they are where they span no more.
+
+    A batch of a backlog may reach over days. Its predictions as a whole would move event time so far that rows are gone before the labels
+    that came minutes after them are looked at.
+    """
+    stamps = [record.timestamp for part in parts for record in part.records]
+    if len(parts) < 2 or not stamps or max(stamps) - min(stamps) <= span_s:
+        return list(parts)
+    found: list[Part] = []
+    left = list(parts)
+    while any(part.records for part in left):
+        horizon = min(part.records[0].timestamp for part in left if part.records) + span_s
+        for at, part in enumerate(left):
+            count = next((n for n, record in enumerate(part.records) if record.timestamp > horizon), len(part.records))
+            if count == len(part.records):
+                taken, left[at] = part, part._replace(begin=part.end, records=[])
+            else:
+                middle = part.records[count].offset
+                taken = part._replace(end=middle, records=part.records[:count])
+                left[at] = part._replace(begin=middle, records=part.records[count:])
+            if taken.end > taken.begin:
+                found.append(taken)
+    return found

@@ -59,6 +59,7 @@ def worker_settings(
         session_timeout_s=session_s,
         heartbeat_s=min(HEARTBEAT_S, session_s / 3),
         idle_fold_s=IDLE_FOLD_S,
+        batch_span_s=max(config.join.kept_past_window / 4, 1.0),
         accept_new_state=config.accept_new_state,
         log_id=log_id,
         health_file=health_file,
