@@ -50,6 +50,13 @@ def run(
         str | None,
         typer.Option(help="Static group membership: one name per replica, so that a quick restart moves no partition."),
     ] = None,
+    accept_new_state: Annotated[
+        bool,
+        typer.Option(
+            "--accept-new-state",
+            help="For this start: count the log from its beginning where Redis came back empty or a topic was made anew.",
+        ),
+    ] = False,
     health_file: Annotated[
         Path | None,
         typer.Option(
@@ -65,6 +72,8 @@ def run(
     settings = load(config, bootstrap_servers, redis_url)
     if data is not None and not embedded:
         fail("--data is the folder of the embedded Redis; add --embedded, or leave it out", USAGE)
+    if accept_new_state:
+        settings = settings.model_copy(update={"accept_new_state": True})
     set_up_logging(settings)
     if embedded:
         _run_embedded(settings, config, data, deliver, as_json, health_file)
