@@ -1,7 +1,7 @@
 # Needs make and Python 3.11 or newer; no Docker, no root. `make` alone lists the targets.
 #   make VENV=somewhere PYTHON=python3.12 setup     another environment, another interpreter
 #   make JOBS=8 test                                 more tests at once
-#   make FAULTS='--seeds 4 --seconds 600' faults     one seed of the campaign, ten minutes
+#   make FAULTS='--seeds 4 --mock --seconds 600' faults   one seed of the campaign, ten minutes
 #   make BENCH='--events 80000 --repeats 1' bench    a quick look
 
 VENV ?= .venv

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from leadline.cli import backtest, deliver, demo, doctor, reference, request, run, status, topics, version
+from leadline.cli import backtest, deliver, demo, doctor, health, reference, request, run, status, topics, version
 
 app = typer.Typer(
     name="leadline",
@@ -40,6 +40,7 @@ app.command("deliver", short_help="Bring alerts to Slack, webhooks, files, the c
 app.command("status", short_help="Models, open incidents, signals, joins, workers.")(status.status)
 app.command("request", short_help="Where one request stands: state, score, label, bins.")(request.request)
 app.command("doctor", short_help="What is wrong with an installation, and how to mend it.")(doctor.doctor)
+app.command("health", short_help="Whether one worker moves: a probe for supervisors.")(health.health)
 app.command("backtest", short_help="A recorded log through the same core, without a broker.")(backtest.backtest)
 app.add_typer(reference.app, name="reference", short_help="`reference build`: training rows to a reference.")
 app.add_typer(topics.app, name="topics", short_help="`topics create`: the Kafka topics of an installation.")

@@ -52,6 +52,20 @@ def run(
         str | None,
         typer.Option(help="Static group membership: one name per replica, so that a quick restart moves no partition."),
     ] = None,
+    accept_new_state: Annotated[
+        bool,
+        typer.Option(
+            "--accept-new-state",
+            help="For this start: count the log from its beginning where Redis came back empty or a topic was made anew.",
+        ),
+    ] = False,
+    health_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LEADLINE_HEALTH_FILE",
+            help="Renewed every second while this worker moves; `leadline health` reads it.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="With --embedded: the addresses as one line of JSON on standard output.")
     ] = False,
@@ -60,16 +74,20 @@ def run(
     settings = load(config, bootstrap_servers, redis_url)
     if data is not None and not embedded:
         fail("--data is the folder of the embedded Redis; add --embedded, or leave it out", USAGE)
+    if accept_new_state:
+        settings = settings.model_copy(update={"accept_new_state": True})
     set_up_logging(settings)
     if embedded:
-        _run_embedded(settings, config, data, deliver, as_json)
+        _run_embedded(settings, config, data, deliver, as_json, health_file)
     from streams.worker.run import run as run_worker
 
     with clean_errors(EMBEDDED_INSTEAD):
-        raise typer.Exit(run_worker(settings, worker_id=worker_id, instance_id=instance_id))
+        raise typer.Exit(run_worker(settings, worker_id=worker_id, instance_id=instance_id, health_file=health_file))
 
 
-def _run_embedded(settings: Config, config: Path | None, data: Path | None, deliver: bool, as_json: bool) -> None:
+def _run_embedded(
+    settings: Config, config: Path | None, data: Path | None, deliver: bool, as_json: bool, health_file: Path | None
+) -> None:
     from streams.embedded.run_embedded import run_embedded
 
     if data is not None:
@@ -102,7 +120,9 @@ def _run_embedded(settings: Config, config: Path | None, data: Path | None, deli
         return [sys.executable, "-m", "leadline.cli", "deliver", *chosen, *where]
 
     with clean_errors():
-        status = run_embedded(settings, data=data, announce=announce, deliver=command if deliver else None)
+        status = run_embedded(
+            settings, data=data, announce=announce, deliver=command if deliver else None, health_file=health_file
+        )
     if not as_json:
         kept = "" if data is None else f" Counts and incidents are kept in {data}: start again with the same --data."
         typer.echo(f"ended; broker and Redis are gone.{kept}")

@@ -98,6 +98,7 @@ def run_embedded(
     data: Path | None,
     announce: Callable[[Addresses], None],
     deliver: Callable[[Addresses], Sequence[str]] | None = None,
+    health_file: Path | None = None,
 ) -> int:
     """Until Ctrl-C or SIGTERM (0), or until something makes it stop (1). `announce` is called when events can be published.
 
@@ -123,7 +124,7 @@ def run_embedded(
             guard = stack.enter_context(embedded.lag_guard())
             watch = EmbeddedWatch(config, embedded.log_id, guard, on_ready=lambda: announce(addresses), on_lost=lost)
             stack.enter_context(watch)
-            status = run(config, log_id=embedded.log_id, on_gap=LoudGap(config, lost))
+            status = run(config, log_id=embedded.log_id, health_file=health_file, on_gap=LoudGap(config, lost))
             signal.signal(signal.SIGTERM, _interrupt)
     except KeyboardInterrupt:
         status = 0

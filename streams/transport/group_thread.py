@@ -198,7 +198,9 @@ class ConsumerThread(MortalThread, base.AIOKafkaConsumerThread):
             for place, offset in offsets.items()
             if TopicPartition(*place) in assigned
         }
-        if not ours or self._leaving:
+        subscription = consumer._subscription.subscription
+        joining = subscription is None or consumer._coordinator.need_rejoin(subscription)
+        if not ours or self._leaving or joining:  # the group would refuse it, and aiokafka say so for each partition
             return False
         try:
             # By itself it would try again until the broker comes back, and hold up whoever wants to stop.

@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 
 from streams.store.tables import StoreUnavailable, Tables, View
+from streams.worker.life import Life
 from streams.worker.owners import Owners
 from streams.worker.shared import Shared
 from streams.worker.status import EXPIRE_S, Rate, WorkerProgress, counted
-from streams.worker.watchdog import Progress
 
 
 class Display:
-    """`watched`: the ages that the watchdog keeps; None where nobody watches."""
+    """Writes after the commit, and outside of its promise."""
 
-    def __init__(self, tables: Tables, shared: Shared, owners: Owners, watched: Progress | None) -> None:
-        self.state = "starting"
-        self._tables, self._shared, self._owners, self._watched = tables, shared, owners, watched
+    def __init__(self, tables: Tables, shared: Shared, owners: Owners, life: Life) -> None:
+        self._tables, self._shared, self._owners, self._life = tables, shared, owners, life
         self._started_at = time.time()
         self._rate = Rate()
 
@@ -28,14 +27,13 @@ class Display:
     def progress(self) -> WorkerProgress:
         """How far everything is, now. Callable from any coroutine of the loop."""
         settings, counters, relay = self._shared.settings, self._shared.counters, self._shared.relay
-        healthy = self._watched is None or self._watched.oldest() < settings.stall_s / 2
         return WorkerProgress(
             worker_id=settings.worker_id,
             group=settings.group,
             started_at=self._started_at,
             updated_at=time.time(),
-            state=self.state,
-            healthy=healthy,
+            state=self._life.state,
+            healthy=self._life.healthy,
             events_per_s=self._rate.see(time.monotonic(), counters.records),
             outbox_waiting=relay.waiting,
             outbox_sent=relay.sent,

@@ -23,12 +23,13 @@ from streams.transport.topics import admin_client, check_copartitioned, describe
 from streams.transport.transport import Consumer
 from streams.worker.agents import App, build_app
 from streams.worker.display import Display
+from streams.worker.life import Life
 from streams.worker.outbox import Relay
 from streams.worker.owners import Owners
 from streams.worker.pace import Pace
 from streams.worker.shared import KeyHook, Shared, no_key_alert
 from streams.worker.status import WorkerProgress
-from streams.worker.watchdog import Watchdog
+from streams.worker.watchdog import Progress, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ class Worker:
         self._factories: Mapping[Kind, StageFactory] = {"observe": observe, "judge": judge}
         self._on_gap, self._on_keys = on_gap, on_keys
         self._watchdog = watchdog
+        progress = Progress(settings.stall_s) if watchdog is None else watchdog.progress
+        self._life = Life(settings.worker_id, settings.health_file, progress, settings.stall_s)
         self._stop = asyncio.Event()
         self._display: Display | None = None
         self._pace = Pace()
@@ -76,7 +79,8 @@ class Worker:
 
     async def run(self) -> None:
         """Start, work, stop."""
-        settings = self.settings
+        settings, life = self.settings, self._life
+        life.beat()
         await asyncio.get_running_loop().run_in_executor(None, check_topics, settings)
         await self._tables.start()
         groups = settings.topics.groups(settings.roles)
@@ -96,8 +100,7 @@ class Worker:
         hooks = (self._on_gap, self._on_keys)
         shared = Shared(settings, self._tables, relay, intake, self._factories, *hooks, watch)
         owners = self._owners = Owners(shared)
-        watched = None if self._watchdog is None else self._watchdog.progress
-        display = self._display = Display(self._tables, shared, owners, watched)
+        display = self._display = Display(self._tables, shared, owners, life)
         app = self._app = build_app(settings, owners)
         relay.start()
         tasks = [
@@ -105,21 +108,20 @@ class Worker:
             asyncio.create_task(self._tend(owners, app, display), name="leadline-tend"),
             asyncio.create_task(self._show(display), name="leadline-views"),
             asyncio.create_task(self._check_topics(watch, owners), name="leadline-topics"),
+            asyncio.create_task(life.beat_on(), name="leadline-life"),
         ]
         reason: BaseException | None = None
         try:
-            reason = await self._until_over(owners, app, display, tasks)
+            reason = await self._until_over(owners, app, tasks)
         finally:
-            display.state = "stopping"
+            life.state = "stopping"
             if self._watchdog is not None:
                 self._watchdog.stopping(reason)
             await self._close(app, shared, owners, display, tasks)
         if reason is not None:
             raise reason
 
-    async def _until_over(
-        self, owners: Owners, app: App, display: Display, tasks: list[asyncio.Task[None]]
-    ) -> BaseException | None:
+    async def _until_over(self, owners: Owners, app: App, tasks: list[asyncio.Task[None]]) -> BaseException | None:
         """Wait for the stop, for an owner's failure, for a crash inside Faust, or for a task that ends by itself."""
         starting, *lasting = tasks
         stop = asyncio.create_task(self._stop.wait())
@@ -140,7 +142,7 @@ class Worker:
                     if (error := task.exception()) is not None:
                         return error
                 if starting in done:
-                    display.state = "running"
+                    self._life.state = "running"
         finally:
             stop.cancel()
             crashed.cancel()
@@ -160,6 +162,7 @@ class Worker:
         await within(QUIESCE_S, shared.relay.close())
         await within(QUIESCE_S, shared.intake.close())
         await within(QUIESCE_S, self._take_leave(display))
+        self._life.end()
 
     async def _take_leave(self, display: Display) -> None:
         with contextlib.suppress(StoreUnavailable):

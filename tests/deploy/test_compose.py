@@ -79,7 +79,9 @@ def test_commands_find_the_configuration_by_themselves(compose: dict[str, Any]):
         service = compose["services"][name]
         assert service["command"][0] == "leadline"
         assert service["environment"]["LEADLINE_CONFIG"].startswith(service["volumes"][0].split(":")[1])
-    assert compose["services"]["worker"]["healthcheck"]["test"] == ["CMD", "leadline", "doctor"]
+    worker = compose["services"]["worker"]
+    assert worker["healthcheck"]["test"] == ["CMD", "leadline", "health", worker["command"][-1]]
+    assert worker["command"][:-1] == ["leadline", "run", "--health-file"]
 
 
 def test_our_containers_can_write_nowhere_and_run_as_nobody(compose: dict[str, Any]):

@@ -16,7 +16,7 @@ from streams.transport.group_thread import ConsumerThread, MortalThread, ThreadO
 from streams.worker.agents import App
 from streams.worker.owner import Work
 from streams.worker.owners import Owners
-from streams.worker.watchdog import EXIT_FAILED, EXIT_STOP_TOO_SLOW
+from streams.worker.watchdog import EXIT_FAILED, EXIT_STALLED, EXIT_STOP_TOO_SLOW
 from streams.worker.worker import Worker
 from tests.patience import seconds
 from tests.real.backend import Backend
@@ -194,7 +194,7 @@ def test_a_process_whose_stop_hangs_is_ended_with_the_status_of_its_reason(
     fleet = Fleet(embedded, tmp_path, {"stop_s": 2.0, "topics_s": 0.2})
     try:
         fleet.send(100)
-        worker = fleet.start(hang=True)
+        worker = fleet.start(hang="stop")
         fleet.assert_exact()
         began = time.monotonic()
         if asked:
@@ -206,5 +206,22 @@ def test_a_process_whose_stop_hangs_is_ended_with_the_status_of_its_reason(
         assert status == (EXIT_STOP_TOO_SLOW if asked else EXIT_FAILED), fleet.log_of(worker)[-3000:]
         if not asked:
             assert "because of StateMissing: Redis holds no state" in fleet.log_of(worker)
+    finally:
+        fleet.close()
+
+
+@pytest.mark.parametrize(("hang", "says"), [("batch", "no progress of "), ("loop", "no progress of event loop")])
+def test_a_process_that_stands_still_with_something_to_read_ends_itself(
+    embedded: Backend, tmp_path: Path, hang: str, says: str
+) -> None:
+    fleet = Fleet(embedded, tmp_path, {"stall_s": 4.0})
+    try:
+        fleet.send(100)
+        worker = fleet.start(hang=hang)
+        assert worker.wait(60) == EXIT_STALLED
+        log = fleet.log_of(worker)
+        assert says in log
+        assert "ending the process" in log
+        assert "toy.py" in log  # every thread's stack: where it hangs
     finally:
         fleet.close()

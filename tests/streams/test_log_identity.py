@@ -94,7 +94,7 @@ def test_a_topic_made_anew_between_runs_is_refused_even_when_its_log_is_long_eno
     delete(admin, inside.topics.labels)
     create(inside, inside.topics.labels)
     inside.send(records, [inside.topics.labels])
-    with pytest.raises(TopicRecreated, match=r"labels was deleted and made anew.*accept_new_state"):
+    with pytest.raises(TopicRecreated, match=r"labels was deleted and made anew.*accept-new-state"):
         asyncio.run(run_once(inside))
     assert inside.totals() == before
 

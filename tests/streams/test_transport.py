@@ -291,6 +291,40 @@ def test_a_hole_that_nothing_explains_is_reported(inside: Inside, monkeypatch: p
     assert gaps == [DataGap(topic, 0, gone.start, gone.stop)]
 
 
+def test_a_worker_whose_store_is_slow_holds_a_bounded_part_of_the_lag(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixty thousand records wait in the log; what is not counted yet stays there, but for a few batches."""
+    batch, fetch, records = 100, 500, 15_000
+    free, commit, most = asyncio.Event(), inside.tables.commit, 0
+
+    async def slow(owner: Owner, change: Change) -> Outcome:
+        if change.effects.checkpoint:  # of a batch; claims go on
+            await free.wait()
+        return await commit(owner, change)
+
+    monkeypatch.setattr(inside.tables, "commit", slow)
+    inside.send(records)
+
+    async def body() -> None:
+        nonlocal most
+        async with inside.worker(batch_records=batch, fetch_records=fetch) as worker:
+            await until(lambda: bool(worker._owners and worker._owners.intake.fetched), 20, worker)
+            assert worker._owners is not None
+            intake = worker._owners.intake
+            for _ in range(100):
+                await asyncio.sleep(0.02)
+                most = max(most, sum(len(lane.records) for lane in intake.chain.lanes.values()))
+            fetched = intake.fetched
+            free.set()
+            await inside.counted(worker, 120)
+            assert fetched < records
+
+    asyncio.run(body())
+    lanes = 2 * PARTITIONS
+    assert 0 < most <= lanes * (4 * batch + fetch)
+
+
 def test_an_idle_owner_is_folded_without_records(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
     folds: list[int] = []
     fold = Counting.fold

@@ -120,6 +120,32 @@ def never_stop() -> None:
     App.stop = stop  # type: ignore[method-assign]
 
 
+def never_fold() -> None:
+    """A batch that is never done; the loop goes on."""
+    import asyncio
+
+    from streams.worker.owner import Work
+
+    async def process(self: Work, parts: object) -> None:
+        await asyncio.Event().wait()
+
+    Work.process = process  # type: ignore[method-assign]
+
+
+def block_the_loop() -> None:
+    """A batch that computes for ever."""
+    import time
+
+    def fold(self: Counting, *_: object) -> Effects:
+        while True:
+            time.sleep(0.1)
+
+    Counting.fold = fold  # type: ignore[assignment,method-assign]
+
+
+HANGS = {"stop": never_stop, "batch": never_fold, "loop": block_the_loop}
+
+
 def main() -> int:
     """A worker process of its own, for tests that kill it. Its settings come as JSON in the first argument."""
     import logging
@@ -129,8 +155,8 @@ def main() -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     options = json.loads(sys.argv[1])
-    if options.pop("hang", False):
-        never_stop()
+    if hang := options.pop("hang", ""):
+        HANGS[hang]()
     topics = Topics(**options.pop("topics"))
     settings = WorkerSettings(topics=topics, worker_id=f"toy-{os.getpid()}", **options)
     return run_worker(settings, CountingFactory(topics.digests), AddingFactory(settings.key_prefix))
