@@ -1,7 +1,8 @@
 # Needs make and Python 3.11 or newer; no Docker, no root. `make` alone lists the targets.
 #   make VENV=somewhere PYTHON=python3.12 setup     another environment, another interpreter
 #   make JOBS=8 test                                 more tests at once
-#   make FAULTS='--seeds 4 --seconds 600' faults     one seed of the campaign, ten minutes
+#   make FAULTS='--seeds 4 --mock --seconds 600' faults   one seed of the campaign, ten minutes
+#   make BENCH='--events 80000 --repeats 1' bench    a quick look
 
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python,$(shell \
@@ -25,7 +26,8 @@ $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 # Modules are compiled when they are first imported: most never are.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[dev]'
+	@echo "installing Leadline and what it needs into $(VENV), once: about a minute"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[dev]'
 	@touch $@
 
 demo: setup ## a hospital's model, failures injected one after another, alerts live
@@ -54,8 +56,8 @@ kafka-up: setup ## a real Apache Kafka and Redis on loopback, for the tests mark
 kafka-down: setup ## stop both
 	$(BIN)/python -m tests.real down
 
-bench: setup ## events per second beside other engines
-	$(BIN)/python -m benchmarks.pipeline
+bench: setup ## events per second beside other engines, on an Apache Kafka and a Redis that it brings up itself
+	$(BIN)/python -m benchmarks.pipeline $(BENCH)
 
 docs: setup ## write what is written from the code: docs/configuration.md and docs/schemas
 	$(BIN)/python -m leadline.config_docs

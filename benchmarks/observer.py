@@ -60,7 +60,7 @@ class Run:
         clock = time.process_time  # others on the machine shake it less than the wall clock
         config = self.observer.config
         gc.collect()
-        gc.set_threshold(100_000, 20, 50)  # as `streams.worker.worker` does
+        gc.set_threshold(100_000, 20, 50)  # as `streams.worker.process` does
         gc.freeze()  # the log stands for the broker: a worker's collector does not walk over it
         decoders: dict[str, Decoder[Any]] = {"predictions": Decoder(Prediction), "labels": Decoder(Label)}
         for source, listed in self.batches:

@@ -1,7 +1,9 @@
 """Leadline's worker beside plain Faust, Quix Streams, Bytewax and the bare ceiling, on one machine in one run.
 
+    python benchmarks/pipeline.py
     python benchmarks/pipeline.py --bootstrap 127.0.0.1:9092 --redis redis://127.0.0.1:6379/0
 
+The first brings an Apache Kafka and a Redis of its own, as the tests do (Java 17, Maven, redis-server).
 See ``benchmarks/README.md`` for what each side does and what each number means.
 """
 
@@ -26,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.peers import leadline_worker, load, measure, process, report, venvs
 from benchmarks.peers.protocol import Spec
 from benchmarks.peers.sides import SIDES, Side
+from benchmarks.servers import NoServers, servers
 
 TIMEOUT_S = 600.0
 ADWIN_MODES = {"all": (1,), "tenth": (10,), "both": (1, 10)}
@@ -113,10 +116,12 @@ def _interpreters(sides: list[Side], folder: Path, bench: Bench) -> dict[str, Pa
 
 
 def main(
-    bootstrap: Annotated[str, typer.Option(help="A real Apache Kafka, host:port.")] = "127.0.0.1:9092",
+    bootstrap: Annotated[
+        str | None, typer.Option(help="A real Apache Kafka, host:port. Default: one is started.")
+    ] = None,
     redis: Annotated[
-        str, typer.Option(help="A Redis of its own for the Leadline worker.")
-    ] = "redis://127.0.0.1:6379/0",
+        str | None, typer.Option(help="A Redis of its own for the Leadline worker. Default: one is started.")
+    ] = None,
     events: Annotated[int, typer.Option(help="Events in all, half predictions, half labels.")] = 800_000,
     partitions: int = 4,
     repeats: Annotated[int, typer.Option(help="Rounds; every round runs every side once.")] = 3,
@@ -136,8 +141,11 @@ def main(
         raise typer.BadParameter(f"--adwin is one of {', '.join(ADWIN_MODES)}")
     if job not in report.JOBS:
         raise typer.BadParameter(f"--job is one of {', '.join(report.JOBS)}")
-    with tempfile.TemporaryDirectory(prefix="leadline-bench-") as folder:
-        bench = Bench(bootstrap, redis, partitions, seed, job, Path(folder), console)
+    with (
+        tempfile.TemporaryDirectory(prefix="leadline-bench-") as folder,
+        servers(bootstrap, redis, Path(folder), console.print) as (broker, store),
+    ):
+        bench = Bench(broker, store, partitions, seed, job, Path(folder), console)
         pythons = _interpreters(chosen, peer_venvs or venvs.default_folder(), bench)
         chosen = [side for side in chosen if side.name in pythons]
         sizes = {side.name: min(events, side.events or events) // 2 * 2 for side in chosen}
@@ -153,7 +161,7 @@ def main(
                             title = f"{turn + 1}/{repeats} {side.name}{mode}"
                             bench.once(side, pythons[side.name], sizes[side.name], one_in, progress, title)
         finally:
-            load.delete_topics(bootstrap, bench.run_id)
+            load.delete_topics(broker, bench.run_id)
         order = [side.name for side in SIDES]
         found = sorted(measure.figures(bench.runs), key=lambda f: (order.index(f.side.name), f.one_in))
         report.show(console, found, bench.missing, job)
@@ -175,6 +183,6 @@ def _choose(names: str) -> list[Side]:
 if __name__ == "__main__":
     try:
         typer.run(main)
-    except (measure.WrongCount, process.PeerFailed) as error:
+    except (measure.WrongCount, process.PeerFailed, NoServers) as error:
         Console(stderr=True).print(f"[red]{error}", highlight=False)
         sys.exit(1)

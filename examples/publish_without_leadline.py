@@ -9,6 +9,7 @@ import argparse
 import json
 import random
 import time
+import uuid
 
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -34,8 +35,8 @@ def main() -> None:
         }
     )
     draw = random.Random(7)
-    for number in range(options.requests):
-        request_id = f"plain-{number:06d}"
+    for _ in range(options.requests):
+        request_id = str(uuid.uuid4())  # names one answer of one model, for ever
         score = draw.random()
         prediction = {
             "request_id": request_id,

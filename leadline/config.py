@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
-from leadline import redis_url
-from leadline.durations import Duration
+from leadline import key_faults, redis_url
+from leadline.durations import Duration, is_duration, short_duration
 
 
 class ConfigError(Exception):
@@ -101,8 +100,8 @@ class Redis(Part):
     @field_validator("url")
     @classmethod
     def _is_an_address(cls, url: SecretStr) -> SecretStr:
-        if words := redis_url.fault(url.get_secret_value()):
-            raise ValueError(words)
+        if fault := redis_url.fault(url.get_secret_value()):
+            raise ValueError(fault)
         return url
 
 
@@ -402,7 +401,7 @@ class Config(Part):
             try:
                 self.rules_for(model_id)
             except ValidationError as error:
-                raise ValueError(f"models.{model_id}.rules: {_describe(error, Rules)}") from None
+                raise ValueError(_describe(error, Rules, f"models.{model_id}.rules")) from None
         return self
 
 
@@ -430,35 +429,43 @@ def _expand(value: Any, path: str) -> Any:
     return _VARIABLE.sub(replace, value)
 
 
-def _describe(error: ValidationError, root: type[BaseModel]) -> str:
+def _describe(error: ValidationError, root: type[BaseModel], prefix: str = "") -> str:
     lines = []
     for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"]) or "(top level)"
-        text = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            siblings = _fields_at(root, item["loc"][:-1])
-            near = difflib.get_close_matches(str(item["loc"][-1]), siblings, n=1)
-            text = (
-                f"no such key; did you mean `{near[0]}`?"
-                if near
-                else f"no such key; known here: {', '.join(sorted(siblings))}"
-            )
-        elif item["type"] != "value_error" and "input" in item and not isinstance(item["input"], dict):
-            text = f"{text} (got {item['input']!r})" if "password" not in path and "url" not in path else text
+        path = ".".join(filter(None, (prefix, *(str(part) for part in item["loc"])))) or "(top level)"
+        if item["type"] == "value_error" and str(item["ctx"]["error"]).startswith("models."):
+            lines.append(str(item["ctx"]["error"]))  # overrides of rules, which name their own keys
+            continue
+        parent = _model_at(root, item["loc"][:-1])
+        field = parent.model_fields.get(str(item["loc"][-1])) if parent is not None and item["loc"] else None
+        inner = field.annotation if field is not None else None
+        within = list(inner.model_fields) if isinstance(inner, type) and issubclass(inner, BaseModel) else ()
+        siblings = list(parent.model_fields) if parent is not None else ()
+        timed = field is not None and is_duration(field)
+        text = key_faults.words(item, siblings, within, timed=timed)
+        quoted = item["type"] not in ("value_error", "extra_forbidden", "missing") and not isinstance(
+            item["input"], dict
+        )
+        if quoted and "password" not in path and "url" not in path:
+            given = item["input"]
+            text += f" (got {short_duration(given) if timed and isinstance(given, float) else repr(given)})"
         lines.append(f"{path}: {text}")
     return "\n  ".join(lines)
 
 
-def _fields_at(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    fields = root.model_fields
+def _model_at(root: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The part of the configuration in which a key stands."""
     current: type[BaseModel] | None = root
     for part in location:
-        annotation = fields[str(part)].annotation if current is not None and str(part) in fields else None
+        field = current.model_fields.get(str(part)) if current is not None else None
+        annotation = field.annotation if field is not None else None
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            current, fields = annotation, annotation.model_fields
-        elif str(part) == "models" or current is None:
-            current, fields = (Model, Model.model_fields)
-    return list(fields)
+            current = annotation
+        elif str(part) == "models":
+            current = Model  # and stays so under the model's id
+        elif field is not None:
+            return None
+    return current
 
 
 def _yaml_fault(error: yaml.YAMLError, text: str) -> str:

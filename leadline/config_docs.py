@@ -12,12 +12,12 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, SecretStr
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from leadline.config import Config, Limits, Model
-from leadline.durations import parse_duration
+from leadline.durations import is_duration, short_duration
 
 FILE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 
@@ -208,8 +208,8 @@ def _default(field: FieldInfo) -> str:
         return f"`{value.get_secret_value()}`"  # the default is no secret
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    if isinstance(value, float) and _is_duration(field):
-        return f"`{_duration(value)}`"
+    if isinstance(value, float) and is_duration(field):
+        return f"`{short_duration(value)}`"
     if value in ((), {}):
         return "empty"
     if isinstance(value, dict) and all(isinstance(limits, Limits) for limits in value.values()):
@@ -217,31 +217,14 @@ def _default(field: FieldInfo) -> str:
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
-def _is_duration(field: FieldInfo) -> bool:
-    marks = [
-        *field.metadata,
-        *(mark for part in get_args(field.annotation) for mark in getattr(part, "__metadata__", ())),
-    ]
-    return any(isinstance(mark, BeforeValidator) and mark.func is parse_duration for mark in marks)
-
-
-def _duration(seconds: float) -> str:
-    """As one would write it: 172800 is 48h, 604800 is 7d."""
-    for unit, size in (("d", 86_400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 0.001)):
-        count = seconds / size
-        if count >= (3 if unit == "d" else 1) and count == int(count):
-            return f"{int(count)}{unit}"
-    return f"{seconds:g}"
-
-
 def _values(field: FieldInfo) -> str:
-    timed = _is_duration(field)
+    timed = is_duration(field)
     bounds = ["duration" if timed else _kinds(field.annotation)]
     for mark in field.metadata:
         for attribute, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤")):
             limit = getattr(mark, attribute, None)
             if limit is not None:
-                bounds.append(f"{sign} {_duration(limit) if limit and timed else limit}")
+                bounds.append(f"{sign} {short_duration(limit) if limit and timed else limit}")
     return ", ".join(bounds)
 
 

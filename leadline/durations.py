@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, PlainSerializer
+from pydantic.fields import FieldInfo
 
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
@@ -43,4 +44,22 @@ def format_duration(seconds: float) -> str:
     raise AssertionError("unreachable: the last limit is infinite")
 
 
+def short_duration(seconds: float) -> str:
+    """As one would write it: 172800 is 48h, 604800 is 7d."""
+    for unit, size in (("d", 86_400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 0.001)):
+        count = seconds / size
+        if count >= (3 if unit == "d" else 1) and count == int(count):
+            return f"{int(count)}{unit}"
+    return f"{seconds:g}s"
+
+
 Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(lambda s: s, return_type=float)]
+
+
+def is_duration(field: FieldInfo) -> bool:
+    """Whether a key of the configuration is written as a duration."""
+    marks = [
+        *field.metadata,
+        *(mark for part in get_args(field.annotation) for mark in getattr(part, "__metadata__", ())),
+    ]
+    return any(isinstance(mark, BeforeValidator) and mark.func is parse_duration for mark in marks)

@@ -318,7 +318,9 @@ class PublishQueue:
         return "oversized" if code == KafkaError.MSG_SIZE_TOO_LARGE else "refused_by_broker"
 
     def _on_delivery(self, error: Any, _message: Any) -> None:
-        self.drop(self._reason(error), error.str(), accepted=True)
+        reason = self._reason(error)
+        # What was purged at the exit has no error of its own: why it was still there is the last one that the broker told.
+        self.drop(reason, "" if reason == "at_exit" else error.str(), accepted=True)
 
     def _on_broker_error(self, error: Any) -> None:
         from confluent_kafka import KafkaError

@@ -74,11 +74,14 @@ class ConsoleSink:
 def render(alert: Alert) -> Panel:
     """The panel; its border carries the severity, green once it is over."""
     style = "green" if alert.life == "resolved" else STYLE[alert.severity]
-    return Panel(_body(tell(alert)), title=Text(tell(alert).headline), title_align="left", border_style=style)
+    telling = tell(alert)
+    severity, life, title = telling.headline.split(" · ", 2)
+    # The title may be longer than a terminal is wide, and a frame cuts what it is given as its title.
+    return Panel(_body(telling, title), title=Text(f"{severity} · {life}"), title_align="left", border_style=style)
 
 
-def _body(telling: Telling) -> Group:
-    parts: list[Text | Table] = []
+def _body(telling: Telling, title: str) -> Group:
+    parts: list[Text | Table] = [Text(title, style="bold")]
     if telling.summary:
         parts.append(Text(telling.summary))
     facts = Table.grid(padding=(0, 2))
@@ -86,7 +89,7 @@ def _body(telling: Telling) -> Group:
     facts.add_column(overflow="fold")
     for name, value in telling.facts:
         facts.add_row(Text(name), Text(value))
-    for name, lines in (("Evidence", telling.evidence), ("Changed before", telling.changes), ("To do", telling.advice)):
+    for name, lines in (("Changed before", telling.changes), ("To do", telling.advice), ("Evidence", telling.evidence)):
         for index, line in enumerate(lines):
             facts.add_row(Text(name if index == 0 else ""), Text(line))
     parts.append(facts)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Union, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from leadline.key_faults import words
 from sinks.base import SinkConfig
 from sinks.console import ConsoleConfig
 from sinks.jsonl import JsonlConfig
@@ -35,10 +36,16 @@ def parse_sinks(raw: Sequence[Any]) -> tuple[AnySinkConfig, ...]:
     except ValidationError as error:
         # pydantic's own text quotes the input, and the input may be a token.
         faults = [
-            f"sinks.{'.'.join(str(part) for part in each['loc'])}: {each['msg']}"
-            for each in error.errors(include_input=False, include_url=False, include_context=False)
+            f"{'.'.join(map(str, ('sinks', *each['loc'])))}: {words(each, _keys(each['loc']))}"
+            for each in error.errors(include_input=False, include_url=False)
         ]
     raise SinkConfigError("; ".join(faults))
+
+
+def _keys(location: tuple[int | str, ...]) -> Sequence[str]:
+    """What stands beside the key at (number of the sink, its kind, key)."""
+    kind = REGISTRY.get(str(location[1])) if len(location) == 3 else None
+    return list(kind.model_fields) if kind is not None else ()
 
 
 def check_names(sinks: tuple[AnySinkConfig, ...]) -> tuple[AnySinkConfig, ...]:

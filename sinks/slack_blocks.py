@@ -72,7 +72,7 @@ def _blocks(telling: Telling, mark: str) -> list[Block]:
         head = f"*{name}*\n"
         fields.append(_text(head + escape(value or "none", FIELD_LIMIT - len(head))))
     blocks.append({"type": "section", "fields": fields})
-    lists = (("Evidence", telling.evidence), ("Changed before", telling.changes), ("To do", telling.advice))
+    lists = (("Changed before", telling.changes), ("To do", telling.advice), ("Evidence", telling.evidence))
     for title, lines in lists:
         if lines:
             blocks.append(_section(title, "\n".join(f"• {line}" for line in lines)))

@@ -15,6 +15,7 @@ from leadline.alert import Alert, Evidence
 LIFE = {"open": "New incident", "worse": "Getting worse", "better": "Easing", "resolved": "Resolved"}
 EVIDENCE_SHOWN = 5
 CHANGES_SHOWN = 3
+LEAST_LOG10_P = -300  # nobody tells 1e-301 from 1e-50000
 
 
 def clean(text: str) -> str:
@@ -76,7 +77,11 @@ def evidence_line(evidence: Evidence) -> str:
     if evidence.threshold is not None:
         parts.append(f", threshold {number(evidence.threshold)}")
     if evidence.log10_p is not None:
-        parts.append(f", p about 1e{evidence.log10_p:.0f}")
+        parts.append(
+            f", p about 1e{evidence.log10_p:.0f}"
+            if evidence.log10_p > LEAST_LOG10_P
+            else f", p below 1e{LEAST_LOG10_P}"
+        )
     parts.append(f", over {duration(evidence.span_s)}, {clean(str(evidence.scope))}")
     if evidence.detail:
         parts.append(f": {clean(evidence.detail)}")
@@ -109,8 +114,14 @@ def since_words(alert: Alert) -> str:
     ago = f", {duration(age)} before this message" if age > 0 else ""
     between = ""
     if alert.onset_low is not None and alert.onset_high is not None and alert.onset_low < alert.onset_high:
-        between = f" (between {moment(alert.onset_low)} and {moment(alert.onset_high)})"
+        between = f" (between {_time(alert.onset_low, alert.onset_at)} and {_time(alert.onset_high, alert.onset_at)})"
     return f"{moment(alert.onset_at)}{ago}{between}"
+
+
+def _time(epoch_s: float, beside: float) -> str:
+    """The moment without its date where that is the other's."""
+    said, other = moment(epoch_s), moment(beside)
+    return said[11:19] if said[:11] == other[:11] and said.endswith("UTC") else said
 
 
 def change_words(alert: Alert) -> tuple[str, ...]:

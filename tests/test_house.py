@@ -24,7 +24,7 @@ FORBIDDEN = {
     "sinks": ("faust", "mode", "aiokafka", "streams", "detectors", "tests", "benchmarks"),
 }
 # The alert, and the words for what a broker refuses, which are those of leadline.yaml for all programs.
-ONLY_OF_LEADLINE = {"sinks": ("leadline.alert", "leadline.kafka_refusals")}
+ONLY_OF_LEADLINE = {"sinks": ("leadline.alert", "leadline.kafka_refusals", "leadline.key_faults")}
 # The rooms of streams/, each with those that it may know. The pure ones know no Kafka, no Redis and no Faust.
 PURE_ROOMS = {
     "core": (),

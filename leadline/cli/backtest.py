@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leadline.cli.common import USAGE, ConfigFile, Json, clean_errors, console, fail, instant, load, number
+from leadline.cli.common import USAGE, ConfigFile, Json, clean_errors, fail, load
 
 if TYPE_CHECKING:
     from leadline.config import Config
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from streams.core.decoded import Fault
 
 SHOWN = 20
+HINTS = {
+    "label_unusable": "; models.ID.positive_label names the positive class, models.ID.task the task",
+    "timestamp_in_future": "; the clock is arrived_at, or --now",
+    "timestamp_unreadable": " (a time without a zone says nothing; in pandas: .dt.tz_localize('UTC'))",
+}
 
 
 def backtest(
@@ -66,6 +72,7 @@ def backtest(
     from streams.backtest.report import build_report, encode_report
 
     with clean_errors():
+        _look(predictions, labels)
         run = Backtest(settings)
         with _Bar(predictions, labels) as progress:
             run.run(predictions, labels, clock, progress)
@@ -77,9 +84,43 @@ def backtest(
     if as_json:
         sys.stdout.buffer.write(encoded + b"\n")
     else:
-        _show(built)
+        from leadline.cli.backtest_tables import show
+
+        show(built)
         _show_rejected(run)
-        typer.echo(f"\nreport: {report}")
+        if report is not None:
+            typer.echo(f"report: {report} ({len(encoded):,} bytes, {len(built['figures']):,} figures)")
+
+
+def _look(predictions: Path, labels: Path) -> None:
+    """What the first event of each file shows before all are read: files that were swapped, and fields that nobody reads."""
+    import msgspec
+
+    from leadline.events import Label, Prediction
+    from streams.backtest.log_files import first_event
+
+    def fields(path: Path) -> dict[str, Any]:
+        line = first_event(path)
+        try:
+            found = msgspec.json.decode(line) if line is not None else None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return {}  # it will be rejected with its reason
+        return found if isinstance(found, dict) else {}
+
+    answered, truth = fields(predictions), fields(labels)
+    if "label" in answered and "model_id" not in answered and "model_id" in truth and "label" not in truth:
+        fail(
+            f"{predictions} holds labels and {labels} predictions: --predictions and --labels have each other's file",
+            USAGE,
+        )
+    for path, found, kind in ((predictions, answered, Prediction), (labels, truth, Label)):
+        unknown = sorted(found.keys() - set(kind.__struct_fields__) - {"arrived_at"})
+        if not unknown:
+            continue
+        shown = ", ".join(unknown[:SHOWN]) + (", …" if len(unknown) > SHOWN else "")
+        words = f"{path}: not read, because no {kind.__name__.lower()} has such fields: {shown}"
+        lost = kind is Prediction and not found.get("features")
+        typer.echo(f"leadline: {words}{'; features go into one object, `features`' if lost else ''}", err=True)
 
 
 def _warn(run: Backtest, paths: dict[str, Path]) -> None:
@@ -91,19 +132,17 @@ def _warn(run: Backtest, paths: dict[str, Path]) -> None:
         elif taken.rejected == taken.lines:
             fault = next(iter(taken.first.values()))
             typer.echo(f"leadline: none of the {taken.lines:,} lines of {path} is a {event}: {_told(fault)}", err=True)
-    if all(taken.lines and taken.rejected == taken.lines for taken in run.taken.values()):
-        typer.echo("leadline: have --predictions and --labels been given each other's file?", err=True)
 
 
 def _told(fault: Fault) -> str:
-    return f"line {fault.record.offset + 1}: {fault.reason}: {fault.detail}"
+    return f"line {fault.record.offset + 1}: {fault.reason}: {fault.detail}{HINTS.get(fault.reason, '')}"
 
 
 def _show_rejected(run: Backtest) -> None:
     """The first line of each reason: where to look."""
     for source, taken in run.taken.items():
         for fault in taken.first.values():
-            typer.echo(f"rejected first, {source}, {_told(fault)}")
+            typer.echo(f"first rejected of {source}, {_told(fault)}")
 
 
 def _settings(config: Config, reference: Path | None, delay_window: str | None, early_tolerance: str | None) -> Config:
@@ -142,8 +181,6 @@ def _first(error: ValueError) -> str:
 
 def _clock(now: str | None) -> float:
     if now is None:
-        import time
-
         return time.time()
     from streams.core.decode import parse_rfc3339
 
@@ -170,7 +207,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 class _Bar:
-    """Bytes read of both files, on standard error."""
+    """Bytes read of both files, on standard error: a bar on a terminal, and a line at the end."""
 
     def __init__(self, *paths: Path) -> None:
         from rich.console import Console
@@ -184,46 +221,20 @@ class _Bar:
         )
 
         columns = (TextColumn("backtest"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True))
+        console = Console(stderr=True)
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._began = time.monotonic()
         self._total = sum(path.stat().st_size for path in paths)
 
     def __enter__(self) -> Callable[[int], None]:
         self._progress.start()
         task = self._progress.add_task("backtest", total=self._total)
-        self._task = task
         return lambda read: self._progress.advance(task, read)
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if error is None:
-            self._progress.update(self._task, completed=self._total)
         self._progress.stop()
+        if error is None:
+            from leadline.durations import format_duration
 
-
-def _show(report: dict[str, Any]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    out = console()
-    counts = Table("count", "n", title="counts", title_justify="left")
-    for name, n in report["counts"].items():
-        counts.add_row(name, number(n))
-    for name, n in report["rejected"].items():
-        counts.add_row(f"  rejected: {name}", number(n))
-    out.print(counts)
-    incidents = report["incidents"]
-    table = Table(title=f"incidents: {len(incidents)}", title_justify="left")
-    for name in ("opened (UTC)", "severity", "incident", "value", "reference", "n", "resolved (UTC)"):
-        table.add_column(name, no_wrap=name != "incident")
-    for row in incidents[:SHOWN]:
-        table.add_row(
-            instant(row["opened_at"]),
-            row["severity"],
-            Text(row["title"]),  # names are other people's: text, never markup
-            number(row["value"]),
-            number(row["reference"]),
-            number(row["n"]),
-            instant(row["resolved_at"]),
-        )
-    out.print(table)
-    if len(incidents) > SHOWN:
-        out.print(f"and {len(incidents) - SHOWN} more in the report")
+            took = format_duration(round(time.monotonic() - self._began, 1))
+            typer.echo(f"backtest: {self._total:,} bytes in {took}", err=True)

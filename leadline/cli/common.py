@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 USAGE = 2
 FAILED = 1
-PLAIN_WIDTH = 140  # of tables that go to a file or a pipe
+PLAIN_WIDTH = 140  # of what goes to a file or a pipe, unless COLUMNS says otherwise
 
 ConfigFile = Annotated[
     Path | None,
@@ -46,7 +46,7 @@ RedisUrl = Annotated[
 # Errors that carry their own remedy: (module, class) to exit status. By name, because no command loads them all.
 KNOWN = {
     ("leadline.config", "ConfigError"): USAGE,
-    ("streams.counting.references", "BadReference"): USAGE,
+    ("streams.counting.features", "BadReference"): USAGE,
     ("streams.backtest.log_files", "LogError"): USAGE,
     ("sinks.registry", "SinkConfigError"): USAGE,
     ("streams.transport.topics", "TopicsError"): FAILED,
@@ -62,16 +62,30 @@ def fail(message: str, status: int = FAILED) -> NoReturn:
 
 
 @contextmanager
-def clean_errors() -> Iterator[None]:
-    """Errors that people can mend come without a traceback."""
+def clean_errors(hints: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Errors that people can mend come without a traceback, and with what a command has to add to a `reason`."""
     try:
         yield
     except Exception as error:
         for (module, name), status in KNOWN.items():
             loaded = sys.modules.get(module)
             if loaded is not None and isinstance(error, getattr(loaded, name)):
-                fail(str(error), status)
+                fail(str(error) + (hints or {}).get(getattr(error, "reason", ""), ""), status)
+        if isinstance(error, OSError) and error.filename is not None and error.strerror:
+            fail(f"{_path(error.filename)}: {error.strerror}")  # a folder, a right, a full disk: not ours
         raise  # a fault of ours: its traceback is what a report needs
+
+
+def _path(name: str | bytes) -> str:
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+
+
+def make_folder(path: Path, option: str) -> None:
+    """The folder that an option names, with those above it; ends the command where it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"{option}: {path} cannot be made a folder: {error.strerror or error}; name another place", USAGE)
 
 
 def load(path: Path | None, bootstrap: str | None = None, redis_url: str | None = None) -> Config:
@@ -86,9 +100,13 @@ def addressed(config: Config, bootstrap: str | None, redis_url: str | None) -> C
     """The same configuration for another broker or another Redis."""
     from pydantic import SecretStr
 
+    from leadline import redis_url as addresses
+
     if bootstrap:
         config = config.model_copy(update={"kafka": config.kafka.model_copy(update={"bootstrap_servers": bootstrap})})
     if redis_url:
+        if words := addresses.fault(redis_url):
+            fail(f"--redis-url or LEADLINE_REDIS_URL is {words}", USAGE)
         config = config.model_copy(update={"redis": config.redis.model_copy(update={"url": SecretStr(redis_url)})})
     return config
 
@@ -102,8 +120,15 @@ def set_up_logging(config: Config) -> None:
         else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
     logging.basicConfig(level=config.logging.log_level, handlers=[handler], force=True)
+    handler.addFilter(_about_leadline)
     for name in ("faust", "mode", "aiokafka", "asyncio", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+    logging.getLogger("mode.timers").setLevel(logging.ERROR)  # a long batch; what matters of it the watchdog says
+
+
+def _about_leadline(record: logging.LogRecord) -> bool:
+    """Without the comings and goings of Faust's services, which log by the loggers of our classes: `[^-Consumer]: Starting...`."""
+    return record.levelno > logging.INFO or not str(record.msg).startswith("[^")
 
 
 class JsonLines(logging.Formatter):
@@ -124,10 +149,12 @@ class JsonLines(logging.Formatter):
 
 
 def console() -> Console:
-    """Standard output; as wide as the terminal, or wide enough to be read from a file."""
+    """Standard output; as wide as the terminal (or COLUMNS), or wide enough to be read from a file."""
+    import os
+
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    return Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PLAIN_WIDTH)
 
 
 def print_json(value: Mapping[str, Any], *, line: bool = False) -> None:
@@ -144,6 +171,22 @@ def number(value: object, digits: int = 4) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}"
+
+
+def ago(epoch_s: object, now: float) -> str:
+    """How long before `now`, in the two largest units."""
+    from leadline.durations import format_duration
+
+    if not isinstance(epoch_s, int | float):
+        return "–"
+    past = now - epoch_s
+    return (
+        f"{format_duration(round(past))} ago"
+        if past >= 0.5
+        else "now"
+        if past > -0.5
+        else f"in {format_duration(round(-past))}"
+    )
 
 
 def instant(epoch_s: object) -> str:

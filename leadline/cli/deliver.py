@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from leadline.cli.common import USAGE, ConfigFile, RedisUrl, clean_errors, fail, load, set_up_logging
+from leadline.cli.common import USAGE, Bootstrap, ConfigFile, RedisUrl, clean_errors, fail, load, set_up_logging
 
 if TYPE_CHECKING:
     from leadline.config import Config
@@ -15,15 +15,7 @@ if TYPE_CHECKING:
 
 def deliver(
     config: ConfigFile = None,
-    bootstrap_servers: Annotated[
-        str | None,
-        typer.Option(
-            "--bootstrap-servers",
-            "--embedded-address",
-            envvar="LEADLINE_BOOTSTRAP_SERVERS",
-            help="Kafka's addresses instead of the configured ones, such as those that `leadline run --embedded` prints.",
-        ),
-    ] = None,
+    bootstrap_servers: Bootstrap = None,
     redis_url: RedisUrl = None,
 ) -> None:
     """Deliver alerts to the configured sinks, at least once; without any sink, to this terminal. Ends on Ctrl-C."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from leadline.cli.common import FAILED, Json, fail, print_json
+from leadline.cli.common import FAILED, Json, clean_errors, fail, make_folder, print_json
 
 
 def demo(
@@ -31,9 +31,13 @@ def demo(
     from leadline.demo.play import DemoFailed, play
     from leadline.demo.scenario import judge
 
-    console = Console(stderr=as_json)
+    if folder is not None:
+        make_folder(folder, "--folder")
+    console = Console(stderr=as_json, highlight=False)
     try:
-        state = _watched(console, play, folder, seed) if console.is_terminal else play(_Narrator(console), folder, seed)
+        with clean_errors():
+            watched = console.is_terminal and not console.is_dumb_terminal
+            state = _watched(console, play, folder, seed) if watched else play(_Narrator(console), folder, seed)
     except DemoMissing as error:
         fail(str(error))
     except DemoFailed as error:
@@ -53,14 +57,15 @@ def demo(
 def _watched(console: Any, play: Any, folder: Path | None, seed: int) -> Any:
     from rich.live import Live
 
-    from leadline.demo.screen import render
+    from leadline.demo.screen import Screen
 
+    screen = Screen(console)
     with Live(console=console, refresh_per_second=8, screen=False) as live:
-        return play(lambda state: live.update(render(state)), folder, seed)
+        return play(lambda state: live.update(screen(state)), folder, seed)
 
 
 class _Narrator:
-    """Without a terminal: one line for each thing that happens."""
+    """Without a terminal: one line for each thing that happens, whole, however long."""
 
     def __init__(self, console: Any) -> None:
         self.console = console
@@ -71,17 +76,18 @@ class _Narrator:
     def __call__(self, state: Any) -> None:
         if state.stage != self.stage:
             self.stage = state.stage
-            self.console.print(f"{self.stage} …", highlight=False)
+            self._say(f"{self.stage} …")
         now = state.began + state.elapsed_s
         for number, act in enumerate(state.acts):
             if number not in self.begun and now >= act.failure.start:
                 self.begun.add(number)
-                self.console.print(
-                    f"{act.failure.start - state.began:6.1f} s  injected: {act.failure.title}", highlight=False
-                )
+                self._say(f"{act.failure.start - state.began:6.1f} s  injected: {act.failure.title}")
         for alert in state.alerts[self.alerts :]:
-            self.console.print(f"{alert.raised_at - state.began:6.1f} s  {alert.life}: {alert.title}", highlight=False)
+            self._say(f"{alert.raised_at - state.began:6.1f} s  {alert.life}: {alert.title}")
         self.alerts = len(state.alerts)
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, markup=False, soft_wrap=True)
 
 
 def _told(state: Any, outcomes: Any, before: Any, good: bool) -> dict[str, Any]:

@@ -38,10 +38,19 @@ def _show(findings: list[Finding]) -> None:
     from rich.text import Text
 
     style = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-    table = Table(show_header=False)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column()
     for finding in findings:
-        words = Text(finding.detail)
+        words = Text.assemble((f"{finding.name}: ", "dim"), finding.detail)
         if finding.mend:
             words.append(f"\n→ {finding.mend}", style="bold")
-        table.add_row(Text(finding.verdict, style=style[finding.verdict]), finding.name, words)
-    console().print(table)
+        table.add_row(Text(finding.verdict, style=style[finding.verdict]), words)
+    out = console()
+    out.print(table)
+    counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in ("fail", "warn")}
+    if counts["fail"]:
+        out.print(Text(f"\n{counts['fail']} failed: mend the first one first", style="bold red"))
+    else:
+        warned = f"; {counts['warn']} to look at" if counts["warn"] else ""
+        out.print(Text(f"\nnothing fails{warned}", style="bold green"))

@@ -111,7 +111,7 @@ def broker(config: Config) -> Iterator[Finding]:
         yield Finding("broker", "fail", str(error), "correct the keys that are named")
         return
     except BrokerUnreachable as error:
-        mend = f"start Kafka (docker compose up, make kafka-up); if it runs there: does it speak {kafka.security.protocol}?"
+        mend = f"docker compose up, or make kafka-up, starts one; if it runs there: does it speak {kafka.security.protocol}?"
         yield Finding("broker", "fail", str(error), mend)
         return
     user = f", as {kafka.security.username}" if secured else ""
@@ -169,7 +169,7 @@ def store(config: Config) -> Iterator[Finding]:
     except StoreMisconfigured as error:
         yield Finding("Redis", "fail", str(error), "set redis.url, or the user's rights")
     except StoreError as error:
-        yield Finding("Redis", "fail", str(error), "start Redis (docker compose up, make kafka-up), or set redis.url")
+        yield Finding("Redis", "fail", str(error), "docker compose up, or make kafka-up, starts one")
 
 
 def server(opened: Store) -> Iterator[Finding]:

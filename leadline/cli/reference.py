@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -47,8 +48,9 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build a reference from rows that the model was not fitted on. Name the result under models.ID.reference."""
-    from streams.baselines.reference_files import build_reference, read_table
+    from streams.baselines.reference_files import build_reference
     from streams.baselines.stored_reference import dump_reference
+    from streams.baselines.training_tables import DESCRIBING, read_table
     from streams.counting.features import BadReference
 
     if not rows.is_file():
@@ -56,8 +58,9 @@ def build(
     with clean_errors():
         if ".json" in rows.suffixes:
             raise BadReference(f"{rows} is JSON; give the training rows themselves, as CSV or Parquet")
+        table = read_table(rows)
         built = build_reference(
-            read_table(rows),
+            table,
             task=task,
             positive_label=_label(positive_label),
             threshold=threshold,
@@ -68,10 +71,11 @@ def build(
         output.write_bytes(dump_reference(built))
     except OSError as error:
         fail(f"{output} cannot be written: {error.strerror or error}", USAGE)
+    unused = sorted(DESCRIBING & table.keys())
     if as_json:
-        print_json({"reference": str(output), **summary(built)})
+        print_json({"reference": str(output), **summary(built), "unused_columns": unused})
     else:
-        _show(built, output)
+        _show(built, output, unused)
 
 
 def _label(text: str | None) -> float | str | None:
@@ -117,31 +121,42 @@ def summary(reference: Reference) -> dict[str, Any]:
     }
 
 
-def _show(reference: Reference, output: Path) -> None:
-    from rich.table import Table
+def _show(reference: Reference, output: Path, unused: Sequence[str]) -> None:
     from rich.text import Text
 
-    told = summary(reference)
-    table = Table(
-        title=f"{output}: {told['task']}, {told['rows']:,} rows, {told['labelled_rows']:,} with a label",
-        title_justify="left",
+    from leadline.cli.tables import Column, print_table
+
+    told, out = summary(reference), console()
+    columns = (
+        Column("feature", fold=True),
+        Column("kind"),
+        Column("bins", right=True),
+        Column("mean", right=True),
+        Column("deviation", right=True),
+        Column("null rate", right=True),
     )
-    for name in ("feature", "kind", "bins", "mean", "standard deviation", "null rate"):
-        table.add_column(name)
-    for row in told["features"]:
-        table.add_row(
-            Text(row["name"]),
+    rows = [
+        (
+            row["name"],
             row["kind"],
             number(row["bins"]),
             number(row["mean"]),
             number(row["standard_deviation"]),
             number(row["null_rate"], 3),
         )
-    out = console()
-    out.print(table)
-    if not told["score"]:
-        out.print("no column `score`: drift of the score will have no baseline", markup=False)
-    if not told["labelled_rows"]:
-        out.print("no column `label`: performance will have no baseline", markup=False)
+        for row in told["features"]
+    ]
+    title = f"{output}: {told['task']}, {told['rows']:,} rows, {told['labelled_rows']:,} with a label"
+    print_table(out, title, columns, rows)
+    notes = []
     if told["segments"]:
-        out.print(Text(f"segments: {', '.join(told['segments'])}"))
+        notes.append(f"segments: {', '.join(told['segments'])}")
+    if not told["score"]:
+        notes.append("no column `score`: drift of the score will have no baseline")
+    if not told["labelled_rows"]:
+        notes.append("no column `label`: performance will have no baseline")
+    if unused:
+        words = f"{', '.join(unused)}: named as fields of events are, so no features"
+        notes.append(f"{words} (for a feature of that name: feature__{unused[0]})")
+    for note in notes:
+        out.print(Text(note))

@@ -47,30 +47,27 @@ def request(
 
 
 def _show(found: dict[str, Any]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
+    from leadline.cli.tables import Column, print_pairs, print_table
+
     out = console()
-    table = Table(title=Text(str(found["request_id"])), title_justify="left", show_header=False)
-    table.add_column(style="dim")
-    table.add_column()
+    pairs: list[tuple[str, str | Text]] = []
     for name, value in found.items():
         if name in ("request_id", "features") or value in (None, [], {}):
             continue
         if name in ("timestamp", "due_at", "watermark"):
             text = f"{instant(value)} UTC"
         elif isinstance(value, list):
-            text = "\n".join(str(item) for item in value)
+            text = ", ".join(str(item) for item in value)
         elif isinstance(value, dict):
             text = ", ".join(f"{key}={number(item)}" for key, item in value.items())
         else:
             text = number(value, 6)
-        table.add_row(name, Text(text))
-    out.print(table)
+        pairs.append((name, text))
+    out.print(Text(str(found["request_id"]), style="bold"))
+    print_pairs(out, pairs)
     if found.get("features"):
-        bins = Table(title="features, as they were counted", title_justify="left")
-        bins.add_column("feature")
-        bins.add_column("bin")
-        for name, label in found["features"].items():
-            bins.add_row(Text(name), Text(label))
-        out.print(bins)
+        out.print()
+        columns = (Column("feature", fold=True), Column("bin that it was counted in", fold=True))
+        print_table(out, "", columns, list(found["features"].items()))

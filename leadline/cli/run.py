@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from leadline.cli.common import (
     clean_errors,
     fail,
     load,
+    make_folder,
     print_json,
     set_up_logging,
 )
@@ -50,6 +52,20 @@ def run(
         str | None,
         typer.Option(help="Static group membership: one name per replica, so that a quick restart moves no partition."),
     ] = None,
+    accept_new_state: Annotated[
+        bool,
+        typer.Option(
+            "--accept-new-state",
+            help="For this start: count the log from its beginning where Redis came back empty or a topic was made anew.",
+        ),
+    ] = False,
+    health_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LEADLINE_HEALTH_FILE",
+            help="Renewed every second while this worker moves; `leadline health` reads it.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="With --embedded: the addresses as one line of JSON on standard output.")
     ] = False,
@@ -58,20 +74,26 @@ def run(
     settings = load(config, bootstrap_servers, redis_url)
     if data is not None and not embedded:
         fail("--data is the folder of the embedded Redis; add --embedded, or leave it out", USAGE)
+    if accept_new_state:
+        settings = settings.model_copy(update={"accept_new_state": True})
     set_up_logging(settings)
     if embedded:
-        _run_embedded(settings, config, data, deliver, as_json)
+        _run_embedded(settings, config, data, deliver, as_json, health_file)
     from streams.worker.run import run as run_worker
 
-    with clean_errors():
-        raise typer.Exit(run_worker(settings, worker_id=worker_id, instance_id=instance_id))
+    with clean_errors(EMBEDDED_INSTEAD):
+        raise typer.Exit(run_worker(settings, worker_id=worker_id, instance_id=instance_id, health_file=health_file))
 
 
-def _run_embedded(settings: Config, config: Path | None, data: Path | None, deliver: bool, as_json: bool) -> None:
+def _run_embedded(
+    settings: Config, config: Path | None, data: Path | None, deliver: bool, as_json: bool, health_file: Path | None
+) -> None:
     from streams.embedded.run_embedded import run_embedded
 
-    if data is not None and data.exists() and not data.is_dir():
-        fail(f"{data} is no folder; name another one with --data", USAGE)
+    if data is not None:
+        make_folder(data, "--data")
+    if not as_json:  # where each partition begins is of use to who runs several workers
+        logging.getLogger("streams.worker.owner").setLevel(max(logging.WARNING, logging.getLogger().level))
     if deliver:
         from leadline.cli.deliver import deliver_settings
 
@@ -98,15 +120,24 @@ def _run_embedded(settings: Config, config: Path | None, data: Path | None, deli
         return [sys.executable, "-m", "leadline.cli", "deliver", *chosen, *where]
 
     with clean_errors():
-        raise typer.Exit(run_embedded(settings, data=data, announce=announce, deliver=command if deliver else None))
+        status = run_embedded(
+            settings, data=data, announce=announce, deliver=command if deliver else None, health_file=health_file
+        )
+    if not as_json:
+        kept = "" if data is None else f" Counts and incidents are kept in {data}: start again with the same --data."
+        typer.echo(f"ended; broker and Redis are gone.{kept}")
+    raise typer.Exit(status)
 
 
+TRY_EMBEDDED = "; to try Leadline out without either: leadline run --embedded"
+EMBEDDED_INSTEAD = {"broker_unreachable": TRY_EMBEDDED, "store_unavailable": TRY_EMBEDDED}
 READY = """\
 ready. Publish to
-  {predictions}, {labels}
+  topics             {predictions}, {labels}
   bootstrap servers  {bootstrap_servers}
   Redis              {redis_url}
 In another terminal:
-  export LEADLINE_BOOTSTRAP_SERVERS={bootstrap_servers} LEADLINE_REDIS_URL={redis_url}
+  export LEADLINE_BOOTSTRAP_SERVERS={bootstrap_servers}
+  export LEADLINE_REDIS_URL={redis_url}
   leadline status
 Ctrl-C ends everything."""

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -28,8 +26,7 @@ from leadline.publisher import Publisher
 
 STEP_S = 0.1
 LATE_S = 30.0  # for alerts after the last event; not waited when all is told
-READY_S = 60.0
-STOP_S = 10.0
+READY_S = 180.0  # a busy machine starts slowly
 Step = Callable[["State"], None]
 
 
@@ -67,7 +64,8 @@ def play(show: Step, folder: Path | None = None, seed: int = 7, rate: float = 30
 
     state = State()
     with ExitStack() as stack:
-        place = folder or Path(stack.enter_context(TemporaryDirectory(prefix="leadline-demo-")))
+        # Absolute: references are relative to the file that names them.
+        place = folder.resolve() if folder else Path(stack.enter_context(TemporaryDirectory(prefix="leadline-demo-")))
         place.mkdir(parents=True, exist_ok=True)
         state.stage = "training the hospital's model"
         show(state)
@@ -85,7 +83,13 @@ def play(show: Step, folder: Path | None = None, seed: int = 7, rate: float = 30
         settings["sinks"] = [{"kind": "jsonl", "path": str(alerts_file)}]
         config.write_text(yaml.safe_dump(settings), encoding="utf-8")
         parts = [
-            _Part(stack, name, [sys.executable, "-m", "leadline.cli", name, "-c", str(config)], place)
+            _Part(
+                stack,
+                name,
+                [sys.executable, "-m", "leadline.cli", name, "-c", str(config)],
+                place,
+                scratch=folder is None,
+            )
             for name in ("run", "deliver")
         ]
         reader = _Reader(embedded.redis_url, alerts_file)
@@ -146,37 +150,25 @@ def _wait_ready(reader: _Reader, parts: Sequence[_Part], show: Step, state: Stat
 
 
 class _Part:
-    """A process of the demo; its log is kept until the end."""
+    """A process of the demo, which ends with us, also after kill -9; its log is kept until the end."""
 
-    def __init__(self, stack: ExitStack, name: str, command: Sequence[str], place: Path) -> None:
+    def __init__(self, stack: ExitStack, name: str, command: Sequence[str], place: Path, *, scratch: bool) -> None:
+        from streams.embedded.child import Child
+
         self.name = name
-        self.log = place / f"{name}.log"
-        output = stack.enter_context(self.log.open("wb"))
-        self.process = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-        stack.callback(self.stop)
+        log = place / f"{name}.log"
+        log.unlink(missing_ok=True)  # of an earlier play in the same folder
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        self._child = Child(command, log=log, env=environment, remove=place if scratch else None)
+        stack.callback(self._child.stop)
 
     def tail(self) -> str:
-        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+        return "\n".join(self._child.log_tail().splitlines()[-15:])
 
     def check(self) -> None:
-        code = self.process.poll()
-        if code is not None:
-            raise DemoFailed(f"`leadline {self.name}` ended with status {code}:\n{self.tail()}")
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        status = self._child.status
+        if status is not None:
+            raise DemoFailed(f"`leadline {self.name}` ended with status {status}:\n{self.tail()}")
 
 
 class _Reader:

@@ -93,10 +93,14 @@ class Backtest:
         self.judge.take(Digest(0, self.observer.sequence, "", "", clock, 0.0, []))
         self.alerts += self.judge.take_alerts()
 
+    @property
+    def clock(self) -> float:
+        """How far event time has come at the end of the log, epoch seconds; minus infinity where it holds no event."""
+        return self.observer.watermark.reached(self.config.join.delay_window)
+
     def counts(self) -> dict[str, int]:
         """Every join state of the log, each request in one of them, and what was not counted."""
-        window = self.config.join.delay_window
-        clock = self.observer.watermark.time
+        window, clock = self.config.join.delay_window, self.clock
         states = {"joined": 0, "late": 0, "expired": 0, "pending": 0, "orphan": 0}
         for row in self.observer.rows.rows.values():
             if kind_of(row) == EARLY:

@@ -20,6 +20,8 @@ from streams.core.stage import Record
 MAX_STEP_S = 3600.0  # a line this much later than one of the next two has a stamp that is wrong
 LOOK_AHEAD = 3
 GZIP_MAGIC = b"\x1f\x8b"
+PARQUET_MAGIC = b"PAR1"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # what some editors put before UTF-8; no part of the first event
 
 
 class LogError(Exception):
@@ -55,8 +57,7 @@ def read_log(path: Path, now: float, progress: Callable[[int], None] | None = No
     if path.suffix in {".csv", ".xlsx"}:
         raise LogError(f"{path} is a table; give JSON Lines (.jsonl, .jsonl.gz) or Parquet, an event a line")
     told = False
-    lines = _parquet(path, progress) if path.suffix in {".parquet", ".pq"} else _lines(path, progress)
-    for offset, line in lines:
+    for offset, line in _events(path, progress):
         arrived, stamp = _when(line)
         if arrived is not None:
             told = True
@@ -67,8 +68,25 @@ def read_log(path: Path, now: float, progress: Callable[[int], None] | None = No
             yield Arrived(stamp if usable else None, Record(offset, None, line, now))
 
 
+def first_event(path: Path) -> bytes | None:
+    """The first line that is not blank, or the first row as JSON; None of a file without any."""
+    return next((line for _, line in _events(path, None)), None)
+
+
+def _events(path: Path, progress: Callable[[int], None] | None) -> Iterator[tuple[int, bytes]]:
+    """Asked of the first bytes, not of the name: a file may be called anything."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(PARQUET_MAGIC))
+    except OSError as error:
+        raise LogError(f"{path} cannot be read: {error.strerror or error}") from None
+    if magic == PARQUET_MAGIC or path.suffix in {".parquet", ".pq"}:
+        return _parquet(path, progress)
+    return _lines(path, progress)
+
+
 def _lines(path: Path, progress: Callable[[int], None] | None) -> Iterator[tuple[int, bytes]]:
-    """Lines that are not blank with their numbers, from 0. Whether a file is gz is asked of its first bytes, not of its name."""
+    """Lines that are not blank with their numbers, from 0; of a gz file or a plain one, by its first bytes."""
     try:
         with ExitStack() as stack:
             raw = stack.enter_context(path.open("rb"))
@@ -77,7 +95,7 @@ def _lines(path: Path, progress: Callable[[int], None] | None) -> Iterator[tuple
             stream: Iterable[bytes] = stack.enter_context(gzip.GzipFile(fileobj=raw)) if packed else raw
             told = 0
             for number, line in enumerate(stream):
-                text = line.strip()
+                text = line.removeprefix(BYTE_ORDER_MARK).strip() if number == 0 else line.strip()
                 if text:
                     yield number, text
                 if progress is not None and number % 2048 == 0:

@@ -36,6 +36,7 @@ def build_report(backtest: Backtest) -> dict[str, Any]:
             "pane_s": config.panes.pane,
             "false_alarms_per_month": config.rules.false_alarms_per_month,
         },
+        "clock": _finite(backtest.clock),
         "models": [_model(judge) for _, judge in sorted(models.items())],
         "counts": backtest.counts(),
         "rejected": dict(sorted(backtest.observer.rejected.items())),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from detectors.errors import DetectorError
 from leadline.config import Model
 from leadline.events import LearningRow
-from streams.baselines.reference_files import CLASS_PREFIX, SEGMENT_PREFIX, build_reference
+from streams.baselines.reference_files import CLASS_PREFIX, FEATURE_PREFIX, SEGMENT_PREFIX, build_reference
 from streams.counting.features import BadReference
 from streams.counting.measure import measure
 from streams.counting.references import Reference
@@ -29,7 +29,7 @@ def learn(rows: Sequence[LearningRow], before: Reference, model: Model) -> tuple
     """
     rows = sorted(rows, key=lambda row: (row.time, row.order))
     names = sorted({name for row in rows for name in row.features})
-    columns: dict[str, list[Any]] = {name: [row.features.get(name) for row in rows] for name in names}
+    columns: dict[str, list[Any]] = {FEATURE_PREFIX + name: [row.features.get(name) for row in rows] for name in names}
     if before.task == "multiclass":
         classes = sorted({name for row in rows if isinstance(row.score, Mapping) for name in row.score})
         for cls in classes:

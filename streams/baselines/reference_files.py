@@ -1,11 +1,7 @@
-"""Training rows (CSV, Parquet) or a built JSON to a reference."""
+"""Training rows or a built JSON to a reference."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,9 +11,11 @@ import numpy as np
 
 from detectors.binning import CategoryBins, category
 from detectors.embedding import CLIP, FrozenPca
+from detectors.errors import BadValues
 from leadline.events import ClassValue
 from streams.baselines.reference_order import BLOCK_ROWS, order_variation
 from streams.baselines.stored_reference import load_reference
+from streams.baselines.training_tables import DESCRIBING, read_table, unpacked
 from streams.counting.features import TOP_CATEGORIES, BadReference, Feature, categorical_feature, numeric_feature
 from streams.counting.layout import Task, Vector
 from streams.counting.measure import binary_class, class_index, measure
@@ -35,19 +33,28 @@ from streams.counting.tally import Indices, Sparse, Tally
 from streams.counting.tally_outcomes import JoinedRows, age_bins, tally_business, tally_delays, tally_outcomes
 from streams.counting.tally_predictions import tally_joint, tally_predictions
 
+FEATURE_PREFIX = "feature__"  # for features that are called like another column: feature__stage
 SEGMENT_PREFIX = "segment__"
 VALUE_PREFIX = "value__"
 CLASS_PREFIX = "score__"
 RESOURCE_PREFIX = "resource__"
 RUNTIME_PREFIX = "runtime__"
 PROBE_PREFIX = "probe__"  # probe__LAYER__mean, probe__LAYER__std
-PREFIXES = (SEGMENT_PREFIX, CLASS_PREFIX, VALUE_PREFIX, RESOURCE_PREFIX, RUNTIME_PREFIX, PROBE_PREFIX)
+PREFIXES = (FEATURE_PREFIX, SEGMENT_PREFIX, CLASS_PREFIX, VALUE_PREFIX, RESOURCE_PREFIX, RUNTIME_PREFIX, PROBE_PREFIX)
 PROBE_PARTS = ("mean", "std")
-RESERVED = frozenset(  # columns that describe the row: fields of the event beside `features`
-    {"score", "prediction", "label", "request_id", "model_id", "model_version", "timestamp", "arrived_at", "stage"}
-    | {"latency_ms", "confidence", "entity_id", "embedding_norm", "pipeline_fingerprint", "label_delay_s"}
+MEASURED = frozenset(  # columns of what services publish beside `features`
+    {
+        "score",
+        "prediction",
+        "label",
+        "latency_ms",
+        "confidence",
+        "embedding_norm",
+        "pipeline_fingerprint",
+        "label_delay_s",
+    }
 )
-NOT_NUMBERS = frozenset({"nan", "inf", "+inf", "-inf", "infinity", "-infinity"})
+RESERVED = MEASURED | DESCRIBING
 MAX_SEGMENTS = 200
 LEAST_JOINT, MOST_JOINT = 3, 500  # numeric features whose joint distribution is watched
 LEAST_JOINT_ROWS, ROWS_A_COLUMN = 200, 10  # with fewer reference rows the main directions are noise
@@ -72,7 +79,7 @@ def read_reference(
             f"{path} does not exist; give the JSON of `leadline reference build`, or CSV or Parquet of training rows"
         )
     if ".json" in path.suffixes:
-        return load_reference(_unpacked(path), str(path)).keeping(probes, resources)
+        return load_reference(unpacked(path), str(path)).keeping(probes, resources)
     columns = read_table(path)
     return build_reference(
         columns,
@@ -84,62 +91,6 @@ def read_reference(
         probes=probes,
         resources=resources,
     )
-
-
-def read_table(path: Path) -> dict[str, list[Any]]:
-    """Columns by name. In CSV an empty cell is null and a column whose every other cell is a number is numeric."""
-    if path.suffix in {".parquet", ".pq"}:
-        try:
-            import pyarrow.parquet as parquet
-        except ImportError:
-            raise BadReference(
-                f"{path} is Parquet: install it with `pip install 'leadline[parquet]'`, or give CSV"
-            ) from None
-        try:
-            table: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
-        except (OSError, ValueError) as error:
-            raise BadReference(f"{path} cannot be read: {error}") from None
-        return table
-    try:
-        text = _unpacked(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadReference(f"{path} is no CSV in UTF-8: {error}") from None
-    rows = csv.reader(io.StringIO(text, newline=""))
-    header = next(rows, None)
-    if not header:
-        raise BadReference(f"{path} is empty; it needs a header line and one line a row")
-    twice = next((name for name in header if header.count(name) > 1), None)
-    if twice is not None:
-        raise BadReference(f"{path} names the column {twice!r} twice; which of the two is meant?")
-    body = [row for row in rows if row]
-    short = next((number for number, row in enumerate(body, 2) if len(row) != len(header)), None)
-    if short is not None:
-        raise BadReference(
-            f"{path}, line {short}: {len(body[short - 2])} cells, but the header names {len(header)} columns"
-        )
-    cells = list(zip(*body, strict=True)) if body else [()] * len(header)
-    return {name: _typed(column) for name, column in zip(header, cells, strict=True)}
-
-
-def _unpacked(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if path.suffix == ".gz" else raw
-    except (OSError, EOFError, zlib.error) as error:
-        raise BadReference(f"{path} cannot be read: {error}") from None
-
-
-def _typed(column: Sequence[str]) -> list[Any]:
-    values: list[Any] = []
-    for cell in column:
-        if cell == "":
-            values.append(None)
-            continue
-        try:
-            values.append(float(cell))
-        except ValueError:
-            return [cell if cell != "" else None for cell in column]
-    return values
 
 
 def build_reference(
@@ -165,8 +116,8 @@ def build_reference(
         scores = [{name: float(values[at] or 0.0) for name, values in class_columns.items()} for at in range(n)]
     labels = columns.get("label")
     found = task if task != "auto" else _task(scores, labels, positive_label)
-    names = [name for name in columns if name not in RESERVED and not name.startswith(PREFIXES)]
-    features = [feature for name in names if (feature := _feature(name, columns[name])) is not None]
+    given = feature_columns(columns)
+    features = [feature for name, values in given.items() if (feature := _feature(name, values)) is not None]
     numeric_scores = [value for value in scores if isinstance(value, float)]
     if found == "multiclass":
         tops = [max(row.values()) for row in scores if isinstance(row, Mapping) and row]
@@ -185,10 +136,22 @@ def build_reference(
         source=source,
         probes=[*probes, *_layers(columns)],
         resources=[*resources, *(name[len(RESOURCE_PREFIX) :] for name in columns if name.startswith(RESOURCE_PREFIX))],
-        joint=_main_directions(features, columns),
+        joint=_main_directions(features, given),
     )
-    cells, blocks = _count(made(), columns, scores, labels, names, segments, positive_label, threshold)
+    cells, blocks = _count(made(), columns, given, scores, labels, segments, positive_label, threshold)
     return made(cells=cells, varies=order_variation(made(cells=cells), blocks))
+
+
+def feature_columns(columns: Columns) -> dict[str, Sequence[Any]]:
+    """The columns that are features, by the features' names. One that is called like another column is given as `feature__NAME`."""
+    found = {name: values for name, values in columns.items() if name not in RESERVED and not name.startswith(PREFIXES)}
+    for name, values in columns.items():
+        if name.startswith(FEATURE_PREFIX):
+            feature = name.removeprefix(FEATURE_PREFIX)
+            if feature in found:
+                raise BadReference(f"the columns {feature!r} and {name!r} are one feature; which of the two is meant?")
+            found[feature] = values
+    return found
 
 
 def _layers(columns: Columns) -> list[str]:
@@ -237,7 +200,10 @@ def _feature(name: str, values: Sequence[Any]) -> Feature | None:
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in present):
         numbers = np.array(present, dtype=np.float64)
         return numeric_feature(name, numbers) if np.isfinite(numbers).any() else None
-    return categorical_feature(name, CategoryBins.from_reference(present, top=TOP_CATEGORIES))
+    try:
+        return categorical_feature(name, CategoryBins.from_reference(present, top=TOP_CATEGORIES))
+    except BadValues as error:
+        raise BadReference(f"column {name!r}: {error}") from None
 
 
 def _classes(scores: Sequence[Any], labels: Sequence[Any] | None) -> tuple[str, ...]:
@@ -249,21 +215,19 @@ def _classes(scores: Sequence[Any], labels: Sequence[Any] | None) -> tuple[str, 
 def _count(
     reference: Reference,
     columns: Columns,
+    features: Columns,
     scores: Sequence[Any],
     labels: Sequence[Any] | None,
-    names: Sequence[str],
     segments: Mapping[str, Sequence[Any]],
     positive_label: ClassValue | None,
     threshold: float,
 ) -> tuple[dict[str | None, Vector], list[Vector]]:
     """Vectors of all rows and of each segment, and those of `BLOCK_ROWS` rows at a time, in the order of the file."""
     n = len(next(iter(columns.values())))
-    rows = [
-        dict(zip(names, values, strict=True)) for values in zip(*(columns[name] for name in names), strict=True)
-    ] or [{}] * n
+    rows = [dict(zip(features, values, strict=True)) for values in zip(*features.values(), strict=True)] or [{}] * n
     missing: Any = {} if reference.task == "multiclass" else float("nan")
-    given = [value if value is not None else missing for value in scores] if len(scores) else [missing] * n
-    measured = measure(reference, given, columns.get("prediction") or [None] * n, rows, threshold)
+    answers = [value if value is not None else missing for value in scores] if len(scores) else [missing] * n
+    measured = measure(reference, answers, columns.get("prediction") or [None] * n, rows, threshold)
     tally = Tally(reference.layout)
     everything = np.arange(n)
     tally_predictions(tally, measured, everything)

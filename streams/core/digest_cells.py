@@ -92,16 +92,21 @@ def check_cells(digest: Digest) -> None:
         raise ValueError("the arrays of a digest do not have the entries of its cells")
 
 
-def unpack_cells(digest: Digest) -> Iterator[tuple[DigestCell, npt.NDArray[np.int32], Floats]]:
-    """Each cell with its slots, ascending, and their values, of a digest that `check_cells` lets pass."""
+def unpack_entries(digest: Digest) -> tuple[list[Named], Indices, npt.NDArray[np.int32], Floats]:
+    """The cells' names, and all their entries behind one another (bounds, slots, values), of a digest that `check_cells` lets pass."""
     slots = np.frombuffer(digest.slots, dtype=f"<u{digest.slot_bytes}").astype(np.int32)
-    sizes = np.array([(cell.counts, cell.sums) for cell in digest.cells], dtype=np.int64).ravel()
-    whole = np.repeat(np.tile(np.array([True, False]), len(digest.cells)), sizes)
+    sizes = np.array([(cell.counts, cell.sums) for cell in digest.cells], dtype=np.int64).reshape(-1, 2)
+    whole = np.repeat(np.tile(np.array([True, False]), len(digest.cells)), sizes.ravel())
     values = np.empty(len(slots))
     values[whole] = np.frombuffer(digest.counts, dtype=f"<i{digest.count_bytes}")
     values[~whole] = np.frombuffer(digest.sums, dtype="<f8")
-    at = 0
-    for cell in digest.cells:
-        end = at + cell.counts + cell.sums
-        yield cell, slots[at:end], values[at:end]
-        at = end
+    bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes.sum(axis=1))])
+    names = [(cell.version, cell.stage, cell.segment, cell.pane, cell.day) for cell in digest.cells]
+    return names, bounds, slots, values
+
+
+def unpack_cells(digest: Digest) -> Iterator[tuple[DigestCell, npt.NDArray[np.int32], Floats]]:
+    """Each cell with its slots, ascending, and their values."""
+    _, bounds, slots, values = unpack_entries(digest)
+    for cell, begin, end in zip(digest.cells, bounds.tolist(), bounds.tolist()[1:], strict=False):
+        yield cell, slots[begin:end], values[begin:end]

@@ -25,6 +25,14 @@ class Watermark:
     ahead: int = 0
     lowest_ahead: float = float("inf")
     agreed: int = 0
+    highest_ahead: float = float(
+        "-inf"
+    )  # of the stamps ahead since the last that was none; not kept, live it is of no use
+
+    def reached(self, within_s: float) -> float:
+        """How far a log that ends here has come. The last stamps stand apart, for labels come late and alone: they are believed where
+        no event after them says otherwise, unless they are more than `within_s` ahead."""
+        return self.highest_ahead if self.time < self.highest_ahead <= self.time + within_s else self.time
 
     @property
     def settled(self) -> bool:
@@ -44,7 +52,7 @@ class Watermark:
             return visible
         if not self.ahead and rest.max() <= self.time + self.max_jump_s:
             visible[begun:] = np.maximum.accumulate(np.maximum(rest, self.time))
-            self.time = float(visible[-1])
+            self.time, self.highest_ahead = float(visible[-1]), float("-inf")
             return visible
         for at, stamp in enumerate(rest.tolist(), begun):
             visible[at] = self._move(stamp)
@@ -54,16 +62,18 @@ class Watermark:
         """Before three stamps have agreed."""
         if self.time == float("-inf") or stamp < self.time - self.max_jump_s:
             self.time, self.agreed, self.ahead, self.lowest_ahead = stamp, 1, 0, float("inf")
+            self.highest_ahead = float("-inf")
             return stamp
         self.agreed += stamp <= self.time + self.max_jump_s
         return self._move(stamp)
 
     def _move(self, stamp: float) -> float:
         if stamp <= self.time + self.max_jump_s:
-            self.ahead, self.lowest_ahead = 0, float("inf")
+            self.ahead, self.lowest_ahead, self.highest_ahead = 0, float("inf"), float("-inf")
             self.time = max(self.time, stamp)
         else:
             self.ahead += 1
+            self.highest_ahead = max(self.highest_ahead, stamp)
             self.lowest_ahead = min(self.lowest_ahead, stamp)
             if self.ahead >= SUPPORT:
                 # The least of the run: all of them agree that time has come at least so far.

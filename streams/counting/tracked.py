@@ -177,6 +177,8 @@ def _shares(reference: Reference, subjects: Subjects, slow: int) -> Sequence[tup
             (("false_negative_rate", None), [fn], [fn, tp]),
             (("recall", None), [tp], [fn, tp]),
             (("precision", None), [tp], [tp, fp]),
+            # F1 rises with the share of hits among all that is positive or was called so, which alone is a share of rows.
+            (("f1", None), [tp], [tp, fp, fn]),
         ]
     elif reference.task == "multiclass":
         start, width = _ends(layout, "confusion")[0], len(reference.classes) + 1

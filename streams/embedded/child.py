@@ -61,6 +61,11 @@ class Child:
     def running(self) -> bool:
         return self._guard.poll() is None
 
+    @property
+    def status(self) -> int | None:
+        """The command's exit status, 128 and the signal's number where one ended it; None while it runs."""
+        return self._guard.poll()
+
     def stop(self, timeout_s: float = 15.0) -> None:
         """End the command (SIGTERM, then SIGKILL) and wait for it. Safe to call twice."""
         if self._guard.stdin is not None:

@@ -21,9 +21,9 @@ from streams.embedded.child import GUARD
 from streams.embedded.embedded import Embedded
 from streams.embedded.embedded_errors import EmbeddedDataLost, EmbeddedError
 from streams.embedded.embedded_watch import EmbeddedWatch
+from streams.transport.beginning import DataGap
 from streams.transport.configured_topics import topic_specs
 from streams.transport.topic_plan import partition_counts
-from streams.worker.owner import DataGap
 from streams.worker.run import GapTold, run
 
 log = logging.getLogger(__name__)
@@ -98,6 +98,7 @@ def run_embedded(
     data: Path | None,
     announce: Callable[[Addresses], None],
     deliver: Callable[[Addresses], Sequence[str]] | None = None,
+    health_file: Path | None = None,
 ) -> int:
     """Until Ctrl-C or SIGTERM (0), or until something makes it stop (1). `announce` is called when events can be published.
 
@@ -123,7 +124,7 @@ def run_embedded(
             guard = stack.enter_context(embedded.lag_guard())
             watch = EmbeddedWatch(config, embedded.log_id, guard, on_ready=lambda: announce(addresses), on_lost=lost)
             stack.enter_context(watch)
-            status = run(config, log_id=embedded.log_id, on_gap=LoudGap(config, lost))
+            status = run(config, log_id=embedded.log_id, health_file=health_file, on_gap=LoudGap(config, lost))
             signal.signal(signal.SIGTERM, _interrupt)
     except KeyboardInterrupt:
         status = 0

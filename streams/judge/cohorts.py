@@ -12,6 +12,10 @@ from streams.counting.layout import Layout, Vector
 from streams.judge.incidents import Where
 
 PARTS = 32
+INCREMENTS = 16  # rows of one day that only add to it, before it is written whole again
+
+Slots = npt.NDArray[np.int32]
+Values = npt.NDArray[np.float64]
 OF_THE_EDGES = (
     "feature:",
     "z:",
@@ -23,32 +27,38 @@ OF_THE_EDGES = (
 
 
 class Cohorts:
-    """Vectors by cell and day. Entries are appended and summed now and then, so that adding stays cheap."""
+    """Vectors by cell and day. Entries are appended and summed now and then, so that adding stays cheap; stored likewise: a day has
+    thousands of slots, and what is added to it a few."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._parts: dict[tuple[Where, int], list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]]] = {}
-        self.dirty: set[tuple[Where, int]] = set()
+        self._parts: dict[tuple[Where, int], list[tuple[Slots, Values]]] = {}
+        self._new: dict[tuple[Where, int], list[tuple[Slots, Values]]] = {}
+        """What is not stored yet."""
+        self._stored: dict[tuple[Where, int], int] = {}
+        """Rows that add to a day."""
+        self._whole: set[tuple[Where, int]] = set()
+        """Days that must be written whole."""
 
-    def add(self, where: Where, day: int, slots: npt.NDArray[np.int32], values: npt.NDArray[np.float64]) -> None:
+    def add(self, where: Where, day: int, slots: Slots, values: Values) -> None:
         key = (where, day)
         parts = self._parts.setdefault(key, [])
         parts.append((slots, values))
-        self.dirty.add(key)
+        self._new.setdefault(key, []).append((slots, values))
         if len(parts) >= PARTS:
             self._compact(key)
 
-    def _compact(self, key: tuple[Where, int]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+    def _compact(self, key: tuple[Where, int]) -> tuple[Slots, Values]:
         parts = self._parts[key]
         if len(parts) > 1:
-            together, weights = (
-                np.concatenate([slots for slots, _ in parts]),
-                np.concatenate([values for _, values in parts]),
-            )
-            dense = np.bincount(together, weights=weights, minlength=self.size).astype(np.float64)
-            slots = np.flatnonzero(dense).astype(np.int32)
-            self._parts[key] = parts = [(slots, dense[slots])]
+            self._parts[key] = parts = [self._sum(parts)]
         return parts[0]
+
+    def _sum(self, parts: list[tuple[Slots, Values]]) -> tuple[Slots, Values]:
+        together, weights = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        dense = np.bincount(together, weights=weights, minlength=self.size).astype(np.float64)
+        slots = np.flatnonzero(dense).astype(np.int32)
+        return slots, dense[slots]
 
     def cells(self) -> list[tuple[Where, int]]:
         """Every (cell, day), ordered."""
@@ -76,7 +86,7 @@ class Cohorts:
         """Gives a version all that was counted for all versions so far."""
         for where, day in [key for key in self._parts if key[0].version is None]:
             self._parts[(where._replace(version=version), day)] = list(self._parts[(where, day)])
-            self.dirty.add((where._replace(version=version), day))
+            self._whole.add((where._replace(version=version), day))
 
     def remap(self, old: Mapping[str, tuple[int, int]], new: Layout) -> None:
         """Another reference: sections that both name and size alike are kept. Counts over its edges go: they never add to others."""
@@ -95,14 +105,42 @@ class Cohorts:
                 order = np.argsort(places[kept], kind="stable")
                 moved.append((places[kept][order].astype(np.int32), values[kept][order]))
             self._parts[key] = moved
-            self.dirty.add(key)
+            self._whole.add(key)
 
-    def pack(self, where: Where, day: int) -> bytes:
-        slots, values = self._compact((where, day))
-        return msgspec.msgpack.encode((slots.astype("<u4").tobytes(), values.astype("<f8").tobytes()))
+    # -- rows ------------------------------------------------------------------------------------------------------------------
 
-    def restore(self, where: Where, day: int, row: bytes) -> None:
-        slots, values = msgspec.msgpack.decode(row, type=tuple[bytes, bytes])
-        self._parts[(where, day)] = [
-            (np.frombuffer(slots, "<u4").astype(np.int32), np.frombuffer(values, "<f8").astype(np.float64))
-        ]
+    def take_changes(self) -> tuple[dict[tuple[Where, str], bytes], list[tuple[Where, str]]]:
+        """Rows written and removed since the last call: "day", and "day+k" for what adds to it."""
+        written: dict[tuple[Where, str], bytes] = {}
+        removed: list[tuple[Where, str]] = []
+        for key in dict.fromkeys([*self._whole, *self._new]):
+            where, day = key
+            stored = self._stored.get(key)
+            if stored is None or stored >= INCREMENTS or key in self._whole:
+                written[where, f"{day}"] = _pack(*self._compact(key))
+                removed += [(where, f"{day}+{number}") for number in range(stored or 0)]
+                self._stored[key] = 0
+            else:
+                new = self._new[key]
+                written[where, f"{day}+{stored}"] = _pack(*(new[0] if len(new) == 1 else self._sum(new)))
+                self._stored[key] = stored + 1
+        self.forget_changes()
+        return written, removed
+
+    def forget_changes(self) -> None:
+        """Nothing changed since the last call, as far as rows go."""
+        self._new.clear()
+        self._whole.clear()
+
+    def restore(self, where: Where, rows: Mapping[str, bytes]) -> None:
+        """Takes one cell's rows back, by the names of `take_changes`."""
+        for name in sorted(rows, key=lambda name: tuple(map(int, name.split("+")))):
+            day = int(name.partition("+")[0])
+            slots, values = msgspec.msgpack.decode(rows[name], type=tuple[bytes, bytes])
+            part = np.frombuffer(slots, "<u4").astype(np.int32), np.frombuffer(values, "<f8").astype(np.float64)
+            self._parts.setdefault((where, day), []).append(part)
+            self._stored[where, day] = self._stored.get((where, day), -1) + 1
+
+
+def _pack(slots: Slots, values: Values) -> bytes:
+    return msgspec.msgpack.encode((slots.astype("<u4").tobytes(), values.astype("<f8").tobytes()))

@@ -124,7 +124,7 @@ class Judge:
         """Nothing changed since the last call, as far as rows go: a backtest stores none."""
         for judge in self.models.values():
             judge.cells.forget_rows()
-            judge.variation.dirty.clear()
+            judge.variation.forget_changes()
 
     # -- the core --------------------------------------------------------------------------------------------------------------
 

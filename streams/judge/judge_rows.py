@@ -13,18 +13,20 @@ from streams.judge.incidents import Where
 from streams.judge.model_judge import ModelJudge
 from streams.judge.saved_model import Rows, Saved, restore, save
 
-BLOCKS_TABLE, DAYS_TABLE, SEQUENTIAL_TABLE = "blocks", "days", "sequential"
+BLOCKS_TABLE, DAYS_TABLE, OPEN_TABLE, SEQUENTIAL_TABLE = "blocks", "days", "open", "sequential"
 MODELS_TABLE, REFERENCES_TABLE = "models", "references"
 LIVE_TABLE, VARIATION_TABLE = "live", "variation"
 ALL_TABLES = (
     REFERENCES_TABLE,
     BLOCKS_TABLE,
     DAYS_TABLE,
+    OPEN_TABLE,
     SEQUENTIAL_TABLE,
     LIVE_TABLE,
     VARIATION_TABLE,
     MODELS_TABLE,
 )
+REMOVED_FROM = (BLOCKS_TABLE, DAYS_TABLE, OPEN_TABLE, SEQUENTIAL_TABLE, VARIATION_TABLE)
 SEPARATOR = "\x1f"
 
 Tables = Mapping[str, Mapping[bytes, bytes]]
@@ -58,14 +60,19 @@ def restore_models(models: Mapping[str, ModelJudge], tables: Tables) -> None:
     for field, row in tables.get(VARIATION_TABLE, {}).items():
         model_id, *where = field.decode().split(SEPARATOR)
         variation.setdefault(model_id, {})[unpack_where(where)] = row
-    sequential: dict[str, dict[str, bytes]] = {}
-    for field, row in tables.get(SEQUENTIAL_TABLE, {}).items():
-        model_id, _, name = field.decode().partition(SEPARATOR)
-        sequential.setdefault(model_id, {})[name] = row
+    opened, sequential = (_by_model(tables.get(table, {})) for table in (OPEN_TABLE, SEQUENTIAL_TABLE))
     for model_id, saved in saved_models(tables):
         judge = models[model_id]
         blocks, days = (by_cell[table].get(model_id, {}) for table in (BLOCKS_TABLE, DAYS_TABLE))
-        restore(judge, saved, blocks, days, sequential.get(model_id, {}), variation.get(model_id, {}))
+        restore(
+            judge,
+            saved,
+            blocks,
+            days,
+            opened.get(model_id, {}),
+            sequential.get(model_id, {}),
+            variation.get(model_id, {}),
+        )
         if (learned := tables.get(LIVE_TABLE, {}).get(model_id.encode())) is not None:
             judge.live.restore(learned)
 
@@ -79,10 +86,19 @@ def _by_cell(rows: Mapping[bytes, bytes]) -> dict[str, Rows]:
     return {model_id: dict(cells) for model_id, cells in found.items()}
 
 
+def _by_model(rows: Mapping[bytes, bytes]) -> dict[str, dict[str, bytes]]:
+    """Rows named by model and a name of their own."""
+    found: dict[str, dict[str, bytes]] = {}
+    for field, row in rows.items():
+        model_id, _, name = field.decode().partition(SEPARATOR)
+        found.setdefault(model_id, {})[name] = row
+    return found
+
+
 def write_models(models: Iterable[ModelJudge], book: ReferenceBook, learned: set[str], effects: Effects) -> None:
     """Adds the rows of these models that changed. `learned` are those whose learned baseline the store holds already."""
     written: dict[str, dict[bytes, bytes]] = {table: {} for table in ALL_TABLES}
-    removed: dict[str, list[bytes]] = {BLOCKS_TABLE: [], SEQUENTIAL_TABLE: []}
+    removed: dict[str, list[bytes]] = {table: [] for table in REMOVED_FROM}
 
     def field(*parts: str) -> bytes:
         return SEPARATOR.join(parts).encode()
@@ -95,17 +111,22 @@ def write_models(models: Iterable[ModelJudge], book: ReferenceBook, learned: set
             written[BLOCKS_TABLE].update({field(model_id, cell, name): row for name, row in changed.items()})
             removed[BLOCKS_TABLE] += [field(model_id, cell, name) for name in gone]
         for axis, cohorts in (("c", cells.days), ("a", cells.arrivals)):
-            for where, day in cohorts.dirty:
-                written[DAYS_TABLE][field(model_id, pack_where(where), f"{axis}{day}")] = cohorts.pack(where, day)
-            cohorts.dirty.clear()
+            of_days, whole = cohorts.take_changes()
+            written[DAYS_TABLE].update(
+                {field(model_id, pack_where(where), f"{axis}{name}"): row for (where, name), row in of_days.items()}
+            )
+            removed[DAYS_TABLE] += [field(model_id, pack_where(where), f"{axis}{name}") for where, name in whole]
+        parts, over = cells.open.take_changes()
+        written[OPEN_TABLE].update({field(model_id, name): row for name, row in parts.items()})
+        removed[OPEN_TABLE] += [field(model_id, name) for name in over]
         values, fed = judge.sequential.take_changes()
         written[SEQUENTIAL_TABLE].update({field(model_id, name): row for name, row in values.items()})
         removed[SEQUENTIAL_TABLE] += [field(model_id, name) for name in fed]
         if judge.live.dirty:
             written[LIVE_TABLE][model_id.encode()] = judge.live.pack()
-        for where in judge.variation.dirty:
-            written[VARIATION_TABLE][field(model_id, pack_where(where))] = judge.variation.pack(where)
-        judge.variation.dirty.clear()
+        past, forgotten = judge.variation.take_changes()
+        written[VARIATION_TABLE].update({field(model_id, pack_where(where)): row for where, row in past.items()})
+        removed[VARIATION_TABLE] += [field(model_id, pack_where(where)) for where in forgotten]
         written[MODELS_TABLE][model_id.encode()] = msgspec.msgpack.encode(save(judge))
         reference = book.find(model_id)
         if reference is not None and reference.learned and model_id not in learned:

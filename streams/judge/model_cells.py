@@ -6,24 +6,27 @@ Pure. Digests add, ticks close (`ticks.py`). A cell is a version (or all), a sta
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from leadline.config import Limits, Panes
-from leadline.events import DigestCell
+from streams.core.days import DAY_S
+from streams.core.digest_cells import Named
 from streams.counting.layout import Layout
 from streams.judge.closings import Closings
 from streams.judge.cohorts import Cohorts
 from streams.judge.incidents import Where
+from streams.judge.open_panes import OpenPanes, Part, Slots, Values, added_up
 from streams.judge.spans import BLOCKS, Spans
 from streams.judge.traffic import Traffic
 
-Slots = npt.NDArray[np.int32]
-Values = npt.NDArray[np.float64]
 Learned = tuple[str, Literal["live", "shadow"] | str, str | None, int, Slots, Values]
+
+
+def _predicted(cell: Named) -> int:
+    return cell[4]
 
 
 class ModelCells:
@@ -36,6 +39,7 @@ class ModelCells:
         self.days, self.arrivals = Cohorts(layout.size), Cohorts(layout.size)
         self.traffic = Traffic(self.spans, panes.pane, traffic)
         self.closings = Closings()
+        self.open = OpenPanes(layout.size)
         self.versions: list[str] = []
         self.serving: list[str] = []
         self.closed = 0
@@ -46,17 +50,31 @@ class ModelCells:
         """Whether versions are kept apart: one alone is the same as all."""
         return len(self.serving) > 1
 
-    def add(self, cell: DigestCell, slots: Slots, values: Values) -> None:
-        """Adds a digest's cell to all that it belongs to."""
-        if cell.version not in self.versions:
-            self._new_version(cell.version, cell.stage)
-        pane = max(cell.pane, self.closed)
-        shadow = cell.stage == "shadow"
-        versions: tuple[str | None, ...] = (
-            (cell.version,) if shadow else (None, cell.version) if self.several else (None,)
-        )
-        for version in versions:
-            self._add(Where(version, "shadow" if shadow else "live", cell.segment), pane, cell, slots, values)
+    def add(self, part: Part) -> None:
+        """Keeps a digest's cells until their panes end."""
+        for version, stage, *_ in part.cells:
+            if version not in self.versions:
+                self._new_version(version, stage)
+        self.open.add(part, self.closed)
+
+    def first_end(self) -> int | None:
+        """The earliest end of a pane or block that holds something; None where nothing does."""
+        block, pane = self.closings.first(), self.open.first()
+        if pane is None:
+            return block
+        return pane + 1 if block is None else min(block, pane + 1)
+
+    def close_pane(self, pane: int) -> None:
+        """Adds up what came for a pane: a block of each cell, whose closing is announced, and the sums of days."""
+        if pane not in self.open:
+            return
+        parts = self.open.close(pane)
+        for where, slots, values in self._count(parts, self.layout.size, self.layout.offset("rows")):
+            spans = self.spans.get(where)
+            if spans is None:
+                spans = self.spans[where] = self._empty(where)
+            spans.put(pane, slots, values)
+            self.closings.announce(pane + 1, 0, where)
 
     def _new_version(self, version: str, stage: str) -> None:
         self.versions.append(version)
@@ -75,17 +93,46 @@ class ModelCells:
         self.days.split(first)
         self.arrivals.split(first)
 
-    def _add(self, where: Where, pane: int, cell: DigestCell, slots: Slots, values: Values) -> None:
-        """`pane` is the span's: no earlier than what was judged. The days count by the cell's own."""
-        spans = self.spans.get(where)
-        if spans is None:
-            spans = self.spans[where] = self._empty(where)
-        if where.version is None and where.stage == "live" and len(slots) and slots[0] == spans.rows_slot:
-            self.traffic.count(where.segment, cell.pane, float(values[0]))
-        if spans.add(pane, slots, values):
-            self.closings.announce(pane + 1, 0, where)
-        self.days.add(where, cell.day, slots, values)
-        self.arrivals.add(where, int(cell.pane * self.pane_s // 86_400), slots, values)
+    def _wheres(self, cell: Named) -> tuple[Where, ...]:
+        """All that a digest's cell belongs to."""
+        version, stage, segment = cell[:3]
+        if stage == "shadow":
+            return (Where(version, "shadow", segment),)
+        whole = Where(None, "live", segment)
+        return (whole, Where(version, "live", segment)) if self.several else (whole,)
+
+    def _count(self, parts: Sequence[Part], size: int, rows_slot: int) -> list[tuple[Where, Slots, Values]]:
+        """The sum for each cell; counted for the days of the predictions and of arrival, and for the hours of the traffic."""
+
+        def arrived(cell: Named) -> int:
+            return int(cell[3] * self.pane_s // DAY_S)
+
+        cells = [cell for part in parts for cell in part.cells]
+        found = list(added_up(parts, self._wheres, size))
+        for cohorts, day_of in ((self.days, _predicted), (self.arrivals, arrived)):
+            days = {day_of(cell) for cell in cells}
+            if len(days) == 1:  # mostly: then it is the same sum
+                (day,) = days
+                for where, slots, values in found:
+                    cohorts.add(where, day, slots, values)
+                continue
+            keyed = added_up(parts, lambda cell: [(where, day_of(cell)) for where in self._wheres(cell)], size)  # noqa: B023
+            for (where, day), slots, values in keyed:
+                cohorts.add(where, day, slots, values)
+        self._count_traffic(parts, rows_slot)
+        return found
+
+    def _count_traffic(self, parts: Sequence[Part], rows_slot: int) -> None:
+        rows: dict[tuple[str | None, int], float] = {}
+        for part in parts:
+            at = np.flatnonzero(part.slots == rows_slot)
+            of_cell = np.searchsorted(part.bounds, at, side="right") - 1
+            for number, value in zip(of_cell.tolist(), part.values[at].tolist(), strict=True):
+                _, stage, segment, pane, _ = part.cells[number]
+                if stage != "shadow":
+                    rows[segment, pane] = rows.get((segment, pane), 0.0) + value
+        for (segment, pane), value in rows.items():
+            self.traffic.count(segment, pane, value)
 
     def _empty(self, where: Where) -> Spans:
         layout = self.layout
@@ -102,13 +149,15 @@ class ModelCells:
 
     def change_layout(self, layout: Layout) -> None:
         """Another reference: blocks of other edges cannot be compared and go; days keep what both layouts name."""
+        for pane in self.open.panes():
+            self._count(self.open.close(pane), self.layout.size, self.layout.offset("rows"))
+        self.open.size = layout.size
         old, self.layout = self.layout.sections, layout
         self.days.remap(old, layout)
         self.arrivals.remap(old, layout)
         for where in list(self.spans):
             spans = self._empty(where)
             spans.gone = {(level, number) for level in range(self.levels) for number in self.spans[where].blocks[level]}
-            spans.gone |= {(-1, number) for number in self.spans[where].open}
             self.spans[where] = spans
         self.closings.clear()
 
@@ -117,8 +166,8 @@ class ModelCells:
     def restore_days(self, days: Mapping[Where, Mapping[str, bytes]]) -> None:
         """Takes days back: "c" is the day of the prediction, "a" of the arrival."""
         for where, rows in days.items():
-            for name, row in rows.items():
-                (self.days if name[0] == "c" else self.arrivals).restore(where, int(name[1:]), row)
+            for axis, cohorts in (("c", self.days), ("a", self.arrivals)):
+                cohorts.restore(where, {name[1:]: row for name, row in rows.items() if name[0] == axis})
 
     def restore_blocks(self, blocks: Mapping[Where, Mapping[str, bytes]]) -> None:
         """Takes blocks back that were counted over the same edges."""
@@ -130,6 +179,9 @@ class ModelCells:
     def drop_blocks(self, blocks: Mapping[Where, Mapping[str, bytes]], sections: Mapping[str, tuple[int, int]]) -> None:
         """Stored blocks were counted over other edges, `sections` of another layout: they begin anew, what does not depend on the edges is
         kept."""
+        size = max(stop for _, stop in sections.values()) if sections else self.layout.size
+        for pane in self.open.panes():
+            self._count(self.open.close(pane), size, sections["rows"][0])  # over the other edges, as the days still are
         self.days.remap(sections, self.layout)
         self.arrivals.remap(sections, self.layout)
         for where, named in blocks.items():
@@ -140,12 +192,11 @@ class ModelCells:
         """Nothing changed since the last call, as far as rows go."""
         for spans in self.spans.values():
             spans.forget_changes()
-        self.days.dirty.clear()
-        self.arrivals.dirty.clear()
+        self.open.forget_changes()
+        self.days.forget_changes()
+        self.arrivals.forget_changes()
 
     def _announce(self, where: Where, spans: Spans) -> None:
-        for pane in spans.open:
-            self.closings.announce(pane + 1, 0, where)
         for level in range(self.levels - 1):
             for number in spans.blocks[level]:
                 end = ((number >> 1) + 1) << (level + 1)

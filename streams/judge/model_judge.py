@@ -17,7 +17,7 @@ from leadline.config import Config
 from leadline.events import Change, Digest, LearningRow
 from streams.baselines.learning import learn
 from streams.baselines.reference_book import ReferenceBook
-from streams.core.digest_cells import unpack_cells
+from streams.core.digest_cells import unpack_entries
 from streams.counting.layout import OF_ANY_TASK
 from streams.counting.references import bare
 from streams.counting.tracked import Tracked
@@ -27,6 +27,7 @@ from streams.judge.incidents import TRAFFIC_SHARE, Firing, Incident, Where
 from streams.judge.label_watch import LabelWatch
 from streams.judge.live_baseline import LiveBaseline
 from streams.judge.model_cells import ModelCells
+from streams.judge.open_panes import Part
 from streams.judge.sequential import Sequential
 from streams.judge.spans import BLOCKS
 from streams.judge.ticks import Tick, Ticks
@@ -110,14 +111,9 @@ class ModelJudge:
             if translate is None:
                 self.foreign += 1
                 return
-        for cell, slots, values in unpack_cells(digest):
-            if translate is not None:
-                slots = translate[slots]
-                values, slots = values[slots >= 0], slots[slots >= 0]
-                order = np.argsort(slots, kind="stable")
-                values, slots = values[order], slots[order]
-            several = self.cells.several
-            self.cells.add(cell, slots, values)
+        if digest.cells:
+            part, several = Part(*unpack_entries(digest)), self.cells.several
+            self.cells.add(part if translate is None else part.translated(translate))
             if self.cells.several and not several:
                 self.variation.split(self.cells.serving[0])
         for sample in digest.samples:
@@ -195,7 +191,7 @@ class ModelJudge:
 
     def due(self, pane: int) -> bool:
         """Whether `advance` would judge anything."""
-        first = self.cells.closings.first()
+        first = self.cells.first_end()
         return (first is not None and first <= pane) or self.lives.gone_by(pane, self.cells.closed) is not None
 
     def advance(self, pane: int) -> None:
@@ -229,7 +225,7 @@ class ModelJudge:
             level, count, block = look
             start = (block - count + 1 << level) * self.pane_s
             for found in findings:
-                finding, passes = self.variation.judged(where, level, found, log_alpha)
+                finding, passes = self.variation.judged(where, look, found, log_alpha)
                 if not passes:
                     continue
                 firing = Firing(where, finding, start, when, look)
@@ -270,7 +266,10 @@ class ModelJudge:
             whole = [(level, block, where) for level, block, where in closing if where.segment is None]
             yield from self.groups.firings(self.cells.spans, whole, self.pane_s, when, alpha)
         yield from self.labels.advance(end, alpha)
-        yield from self.sequential.feed(when, self.cells.several, self.variation, alpha)
+        for firing in self.sequential.feed(when, self.cells.several):
+            among = self.sequential.among_spans(firing, self.variation, alpha)
+            if among is not None:
+                yield among
 
     def pending_counts(self, clock: float) -> dict[str, int]:
         """Join states of the model's predictions, by quarter hours: a cohort expires as a whole when its last window has closed."""

@@ -63,6 +63,7 @@ def restore(
     saved: Saved,
     blocks: Rows,
     days: Rows,
+    opened: Mapping[str, bytes],
     sequential: dict[str, bytes],
     variation: Mapping[Where, bytes],
 ) -> None:
@@ -82,6 +83,7 @@ def restore(
     judge.learning = saved.learning
     judge.lives.notes = Notes(saved.schema_seen, saved.renames)
     cells.restore_days(days)
+    cells.open.restore(opened)
     if same:
         cells.restore_blocks(blocks)
     else:

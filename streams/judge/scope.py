@@ -9,7 +9,7 @@ from typing import NamedTuple
 from streams.counting.layout import Vector
 from streams.judge.incidents import Firing, Where
 from streams.judge.recovery import scaled
-from streams.judge.spans import Spans
+from streams.judge.spans import Look, Spans
 from streams.judge.variation import Variation
 from streams.rules.baseline import Baseline
 from streams.rules.evaluate import Evaluator
@@ -112,7 +112,7 @@ class Scoper:
                 acceptable.append((own, float(vector[rows_slot]), where))
         if not acceptable:
             effect, finding = self._effect(everything, base, like)
-            told = self._among_spans(whole, level, self._told(finding, like))
+            told = self._among_spans(whole, firing.look, self._told(finding, like))
             # Of all traffic the same may be no news: then it is the cell's that fired.
             return Affected(whole, told, 1.0) if effect > 0 and told is not None else Affected(firing.where, like, 1.0)
         solid = [own for own, rows, _ in acceptable if rows >= SOLID_ROWS]
@@ -127,12 +127,12 @@ class Scoper:
         assert vector is not None
         assert own_base is not None
         _, finding = self._effect(vector, own_base, like)
-        told = self._among_spans(where, level, self._told(finding, like))
+        told = self._among_spans(where, firing.look, self._told(finding, like))
         return Affected(where, told if told is not None else like, rows / total)
 
-    def _among_spans(self, where: Where, level: int, finding: Finding) -> Finding | None:
+    def _among_spans(self, where: Where, look: Look, finding: Finding) -> Finding | None:
         """The finding with what is left of its chance in that cell; None where such spans are so by themselves."""
-        judged, passes = self.variation.judged(where, level, finding, math.log(UPSTREAM_ALPHA))
+        judged, passes = self.variation.judged(where, look, finding, math.log(UPSTREAM_ALPHA))
         return judged if passes or judged.dispersion <= 1.0 else None
 
     def causes(self, firing: Firing, where: Where, cells: Mapping[Where, Spans]) -> list[Finding]:
@@ -143,5 +143,5 @@ class Scoper:
         if spans is None or base is None:
             return []
         found = self.evaluator.findings(spans.dense(spans.members(level, count, block)), base, UPSTREAM_ALPHA)
-        judged = (self.variation.judged(where, level, finding, math.log(UPSTREAM_ALPHA)) for finding in found)
+        judged = (self.variation.judged(where, firing.look, finding, math.log(UPSTREAM_ALPHA)) for finding in found)
         return [finding for finding, passes in judged if passes]

@@ -72,10 +72,8 @@ class Sequential:
         if len(sample.values) == len(self.streams.get(sample.kind, ())):
             self.waiting.keep(sample)
 
-    def feed(self, when: float, several: bool, variation: Variation, alpha: float) -> list[Firing]:
-        """Feeds the values before the tick `when`; a detection is a firing of its version, or of all where there are not `several`.
-
-        The detectors' promises hold for independent values. Where spans vary by themselves a detection must stand out among them."""
+    def feed(self, when: float, several: bool) -> list[Firing]:
+        """Feeds the values before the tick `when`; a detection is a firing of its version, or of all where there are not `several`."""
         rules = self.evaluator.rules
         if not rules.adwin and not rules.sequential and rules.page_hinkley is None:
             self.waiting.clear()
@@ -90,15 +88,17 @@ class Sequential:
             if group.kind == "features" and rules.sequential:
                 of_chunk += self._together(group, chunk.times, where, when, {firing.finding.key for firing in of_chunk})
             fired += of_chunk
-        kept = [one for firing in fired if (one := self._among_spans(firing, variation, alpha)) is not None]
         off = rules.disabled
-        return [firing for firing in kept if firing.finding.signal not in off] if off else kept
+        return [firing for firing in fired if firing.finding.signal not in off] if off else fired
 
-    def _among_spans(self, firing: Firing, variation: Variation, alpha: float) -> Firing | None:
-        """The firing with what is left of its evidence; None where the values since its onset lie no farther off than such spans do."""
+    def among_spans(self, firing: Firing, variation: Variation, alpha: float) -> Firing | None:
+        """The firing with what is left of its evidence; None where the values since its onset lie no farther off than such spans do.
+
+        The detectors' promises hold for independent values. Where spans vary by themselves a detection must stand out among them.
+        """
         finding = firing.finding
         level = variation.level_of(firing.end - firing.start)
-        dispersion = variation.dispersion(firing.where, level, finding)
+        dispersion = variation.dispersion(firing.where, level, firing.start / variation.pane_s, finding)
         if dispersion <= 1.0:
             return firing
         stream = self._places[str(finding.subject)]

@@ -20,7 +20,8 @@ BLOCKS = 8
 KEPT = BLOCKS + 1
 SHORT = (1, 2, 4)
 
-Part = tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]
+Look = tuple[int, int, int]
+"""A span: its level, how many blocks of it, and the last one."""
 
 
 class Block(NamedTuple):
@@ -41,7 +42,6 @@ class Spans:
         self.rows_slot, self.outcomes_slot = rows_slot, outcomes_slot
         self.blocks: list[dict[int, Block]] = [{} for _ in range(levels)]
         self._rows, self._outcomes = [0.0] * levels, [0.0] * levels
-        self.open: dict[int, list[Part]] = {}
         self.not_before = 0
         self.dirty: set[tuple[int, int]] = set()
         self.gone: set[tuple[int, int]] = set()
@@ -51,42 +51,23 @@ class Spans:
         other = Spans(self.levels, self.size, self.rows_slot, self.outcomes_slot)
         other.blocks = [dict(level) for level in self.blocks]
         other._rows, other._outcomes = list(self._rows), list(self._outcomes)
-        other.open = {pane: list(parts) for pane, parts in self.open.items()}
         other.not_before = self.not_before
-        other.dirty = {(level, number) for level, kept in enumerate(self.blocks) for number in kept} | {
-            (-1, pane) for pane in self.open
-        }
+        other.dirty = {(level, number) for level, kept in enumerate(self.blocks) for number in kept}
         return other
 
-    def add(self, pane: int, slots: npt.NDArray[np.int32], values: npt.NDArray[np.float64]) -> bool:
-        """Adds entries to an open pane; True if it had none before."""
-        parts = self.open.get(pane)
-        self.dirty.add((-1, pane))
-        if parts is None:
-            self.open[pane] = [(slots, values)]
-            return True
-        parts.append((slots, values))
-        if len(parts) >= 16:
-            self.open[pane] = [self._sum(parts)]
-        return False
+    def put(self, pane: int, slots: npt.NDArray[np.int32], values: npt.NDArray[np.float64]) -> None:
+        """The counts of a pane that has ended, slots ascending: its block of level 0."""
+        self._keep(0, pane, self._block(slots, values))
+        self.dirty.add((0, pane))
 
     def close(self, level: int, block: int) -> bool:
-        """Closes a block whose last pane has ended; False if nothing was in it. Older ones stay until `drop_old`."""
-        if level == 0:
-            parts = self.open.pop(block, None)
-            if parts is None:
-                return False
-            self.gone.add((-1, block))
-            self.dirty.discard((-1, block))
-            made = self._block(*self._sum(parts))
-        else:
-            below = self.blocks[level - 1]
-            one, other = below.get(2 * block), below.get(2 * block + 1)
-            half = other if one is None else one
-            if half is None:
-                return False
-            made = half if one is None or other is None else _joined(one, other)
-        self._keep(level, block, made)
+        """Joins the halves of a block of a higher level; False if nothing was in it. Older ones stay until `drop_old`."""
+        below = self.blocks[level - 1]
+        one, other = below.get(2 * block), below.get(2 * block + 1)
+        half = other if one is None else one
+        if half is None:
+            return False
+        self._keep(level, block, half if one is None or other is None else _joined(one, other))
         self.dirty.add((level, block))
         return True
 
@@ -112,18 +93,6 @@ class Spans:
             self._rows[level] -= block.rows
         if block.outcomes > 0.0:
             self._outcomes[level] -= block.outcomes
-
-    def _sum(self, parts: list[Part]) -> Part:
-        """The entries of one pane added up, slots ascending."""
-        if len(parts) == 1:
-            return parts[0]
-        dense = np.bincount(
-            np.concatenate([part[0] for part in parts]),
-            weights=np.concatenate([part[1] for part in parts]),
-            minlength=self.size,
-        )
-        slots = np.flatnonzero(dense).astype(np.int32)
-        return slots, np.asarray(dense[slots], dtype=np.float64)
 
     def _block(self, slots: npt.NDArray[np.int32], values: npt.NDArray[np.float64]) -> Block:
         def value(slot: int) -> float:
@@ -202,13 +171,10 @@ class Spans:
     # -- rows ------------------------------------------------------------------------------------------------------------------
 
     def take_changes(self) -> tuple[dict[str, bytes], list[str]]:
-        """Rows written and removed since the last call, by "level:block" (level -1 is an open pane)."""
+        """Rows written and removed since the last call, by "level:block"."""
         written = {}
         for level, number in sorted(self.dirty):
-            if level < 0:
-                slots, values = self._sum(self.open[number])
-            else:
-                slots, values, _, _ = self.blocks[level][number]
+            slots, values, _, _ = self.blocks[level][number]
             written[f"{level}:{number}"] = msgspec.msgpack.encode(
                 (slots.astype("<u4").tobytes(), values.astype("<f8").tobytes())
             )
@@ -231,10 +197,7 @@ class Spans:
             raw_slots, raw_values = msgspec.msgpack.decode(row, type=tuple[bytes, bytes])
             slots = np.frombuffer(raw_slots, dtype="<u4").astype(np.int32)
             values = np.frombuffer(raw_values, dtype="<f8").astype(np.float64)
-            if level < 0:
-                self.open[number] = [(slots, values)]
-            else:
-                self._keep(level, number, self._block(slots, values))
+            self._keep(level, number, self._block(slots, values))
 
 
 def stack(spans: Sequence[Sequence[Block]], size: int) -> Vector:

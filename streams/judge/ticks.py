@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from streams.judge.incidents import Where
 from streams.judge.model_cells import ModelCells
-from streams.judge.spans import Block, stack
+from streams.judge.spans import Block, Look, stack
 from streams.judge.variation import Variation
 from streams.rules.baseline import Baseline
 from streams.rules.evaluate import Evaluator
@@ -20,9 +20,6 @@ from streams.rules.finding import Finding
 
 TOGETHER = 48  # looks that are judged together: more leave the processor's cache
 AHEAD = 2_000  # blocks that are closed at most before the first of their ticks is handled
-
-Look = tuple[int, int, int]
-"""(level, blocks, last block) of a span."""
 
 
 class Tick(NamedTuple):
@@ -58,11 +55,11 @@ class Ticks:
     def until(self, pane: int, evaluator: Evaluator, alpha: float, begin: Callable[[int], None]) -> Iterator[Tick]:
         """Every tick that ends at `pane` or before. `begin` is called with each end before it is handled, and may change what
         its spans reach back to."""
-        closings = self.cells.closings
-        while (end := closings.first()) is not None and end <= pane:
+        first_end = self.cells.first_end
+        while (end := first_end()) is not None and end <= pane:
             waiting: list[_Waiting] = []
             looks = closed = 0
-            while (end := closings.first()) is not None and end <= pane and looks < TOGETHER and closed < AHEAD:
+            while (end := first_end()) is not None and end <= pane and looks < TOGETHER and closed < AHEAD:
                 closing = self._close(end)
                 waiting.append(_Waiting(end, closing, self._spans(closing, evaluator)))
                 looks, closed = looks + len(waiting[-1].spans), closed + len(closing)
@@ -80,9 +77,10 @@ class Ticks:
         """Closes all blocks that end there, and announces those that hold them."""
         closing: list[tuple[int, int, Where]] = []
         cells, closings = self.cells, self.cells.closings
+        cells.close_pane(end - 1)
         for level, where in closings.take():
             block = (end >> level) - 1
-            if cells.spans[where].close(level, block):
+            if level == 0 or cells.spans[where].close(level, block):
                 closing.append((level, block, where))
                 if level + 1 < cells.levels:
                     closings.announce(((block >> 1) + 1) << (level + 1), level + 1, where)

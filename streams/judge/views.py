@@ -17,7 +17,8 @@ from streams.judge.incidents import Incident
 from streams.judge.model_judge import ModelJudge
 from streams.judge.model_wide_figures import of_labels, of_recent_days
 
-EVERY_S = 2.0  # processing time between two refreshes of a model's signals: views cost more than counting
+EVERY_S = 2.0  # processing time between two refreshes of a model: views cost more than counting
+CELLS_A_S = 100.0  # signals of so many cells are rendered a second: few hundredths of a core, however many models
 HISTORY = 20
 
 
@@ -28,7 +29,11 @@ class Views:
         self.config = config
         self.prefix = config.redis.prefix
         self._shown_at: dict[str, float] = {}
+        self._signals_of: dict[str, tuple[object, ...]] = {}
+        """What the signals that are shown of a model were made from."""
         self._waiting: set[str] = set()
+        self._credit = CELLS_A_S * EVERY_S
+        self._asked_at = math.inf
 
     def owe(self, models: Iterable[str]) -> None:
         """Shows these with the next refresh: whoever committed them last may have died before it showed them."""
@@ -37,19 +42,28 @@ class Views:
     def refresh(
         self, models: Mapping[str, ModelJudge], touched: Iterable[str], clock: float, now: float
     ) -> dict[str, dict[str, str] | str | None]:
-        """Full key to value, for models that changed and were not shown within the last two seconds."""
+        """Full key to value, for models that changed and were not shown within the last two seconds: those whose incidents changed
+        first, then those that were shown longest ago, as many as there is time for."""
         self._waiting.update(touched)
+        self._credit = min(self._credit + CELLS_A_S * max(now - self._asked_at, 0.0), CELLS_A_S * EVERY_S)
+        self._asked_at = now
         views: dict[str, dict[str, str] | str | None] = {}
-        for model_id in sorted(self._waiting):
-            if now - self._shown_at.get(model_id, -math.inf) < EVERY_S:
-                continue
+        due = [name for name in self._waiting if now - self._shown_at.get(name, -math.inf) >= EVERY_S]
+        for model_id in sorted(due, key=lambda name: (self._knows(models[name]), self._shown_at.get(name, 0.0), name)):
+            judge = models[model_id]
+            if self._credit <= 0 and self._knows(judge):
+                break
             self._shown_at[model_id] = now
             self._waiting.discard(model_id)
-            views.update(self.model(models[model_id], clock))
+            views.update(self.model(judge, clock))
         return views
 
+    def _knows(self, judge: ModelJudge) -> bool:
+        """Whether the incidents that are shown of a model are those that it has."""
+        return self._signals_of.get(judge.model_id, (0,))[1:] == _incidents_of(judge)
+
     def model(self, judge: ModelJudge, clock: float) -> dict[str, dict[str, str] | str | None]:
-        """Every view of one model."""
+        """Every view of one model. Its signals are those of panes that have ended: they are made anew when another has."""
         base = f"{self.prefix}:model:{judge.model_id}"
         reference = judge.reference
         join = judge.pending_counts(clock)
@@ -69,13 +83,17 @@ class Views:
                 "open_incidents": str(len(judge.incidents)),
                 **{f"join:{name}": str(count) for name, count in join.items()},
             },
-            f"{base}:signals": self._signals(judge),
             f"{base}:incidents": {
                 incident.id: _json(incident_row(incident))
                 for incident in [*judge.resolved[-HISTORY:], *judge.incidents]
             }
             or None,
         }
+        made_from = (judge.cells.closed, *_incidents_of(judge))
+        if self._signals_of.get(judge.model_id) != made_from:
+            self._signals_of[judge.model_id] = made_from
+            self._credit -= len(judge.cells.spans)
+            views[f"{base}:signals"] = self._signals(judge)
         if reference.learned and reference.features:
             views[f"{base}:reference"] = dump_reference(reference).decode()
         return views
@@ -131,6 +149,10 @@ class Views:
             "window_start": first * judge.pane_s if first is not None else None,
             "window_end": judge.cells.closed * judge.pane_s,
         }
+
+
+def _incidents_of(judge: ModelJudge) -> tuple[object, ...]:
+    return tuple((incident.id, incident.severity, len(incident.evidence)) for incident in judge.incidents)
 
 
 def verdict(figure: Figure, incident: Incident | None, judge: ModelJudge) -> str:

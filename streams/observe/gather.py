@@ -88,6 +88,8 @@ class Gather:
             keys = rank[keys]
         entries = self.tally.entries(keys, len(distinct))
         filled = np.flatnonzero(np.diff(entries.bounds))
+        if not len(filled):  # counts that cancel out, such as a label corrected and corrected back
+            return
         names: list[Named] = []
         for code in distinct[filled].tolist():
             number, rest = divmod(code, pane_range * day_range)

@@ -11,7 +11,6 @@ OF_VALUES = frozenset(
 )
 RESTS_ON = {
     "macro_f1": "accuracy",
-    "f1": "precision",
     "brier": "squared_loss",
     "ece": "squared_loss",
     "log_loss": "log_loss",

@@ -92,8 +92,8 @@ async def beginning(
     anew = log_identity.recreated(known, now, log_id)
     if anew and not settings.accept_new_state:
         raise TopicRecreated(
-            f"{owner}: {log_identity.recreation(anew)}. Use another redis.prefix and kafka.group for the new topic; or set "
-            "accept_new_state for one start to keep the state and count the new topic from its beginning"
+            f"{owner}: {log_identity.recreation(anew)}. Use another redis.prefix and kafka.group for the new topic; or start "
+            "one worker with --accept-new-state to keep the state and count the new topic from its beginning"
         )
     rows = log_identity.rows_of(now, log_id)
     found = Beginning(rows={name: value for name, value in rows.items() if known.get(name) != value})
@@ -128,7 +128,7 @@ async def _check_new(owner: Owner, topics: Sequence[str], settings: WorkerSettin
         where = ", ".join(f"{place.topic}/{place.partition} at {offset}" for place, offset in committed.items())
         raise StateMissing(
             f"Redis holds no state of {owner}, but group {settings.group} has committed {where}: "
-            "Redis came back empty, or is another one. Restore it, or set accept_new_state to count the log again "
+            "Redis came back empty, or is another one. Restore it, or start one worker with --accept-new-state to count the log again "
             "from its beginning."
         )
 

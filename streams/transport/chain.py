@@ -44,6 +44,7 @@ class Lane:
     upto: int
     records: Records = field(default_factory=lambda: Records.of(()))
     arrived_at: float = 0.0  # when something last came, or the lane was placed; monotonic seconds
+    waiting_since: float = 0.0  # when the first of `records` came
     handed: float | None = None  # broker timestamp of the last record handed over
     asked: tuple[int, int] | None = None  # the hole [from, to) that the log was asked about again
     trusted_until: float = 0.0
@@ -80,9 +81,9 @@ class Chain:
             old = self.lanes.get(place)
             lane = self.lanes[place] = Lane(place, offset, offset, arrived_at=now)
             if old is not None:
-                lane.handed, lane.asked, lane.trusted_until, lane.holes, lane.long_holes = (
+                # Not `asked`: the log may have shown since what was missing, and be read once more where it was.
+                lane.handed, lane.trusted_until, lane.holes, lane.long_holes = (
                     old.handed,
-                    old.asked,
                     old.trusted_until,
                     old.holes,
                     old.long_holes,
@@ -102,6 +103,8 @@ class Chain:
             if not records:
                 return True
         lane.arrived_at = now
+        if not lane.records:
+            lane.waiting_since = now
         missing = records.offsets[-1] + 1 - lane.upto - len(records)
         if missing:
             if now >= lane.trusted_until and not self._believed(lane, records, now):

@@ -21,7 +21,8 @@ from streams.transport.chain import Place
 
 log = logging.getLogger(__name__)
 
-REQUEST_TIMEOUT_S = 20.0
+REQUEST_TIMEOUT_S = 5.0  # claims ask again
+SEARCH_S = 20.0
 OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
 PASSING = frozenset(
     {
@@ -69,6 +70,7 @@ class Fetcher:
         self._options = {**DEFAULTS, **options, "error_cb": self._on_error}
         self._consumer = Consumer(self._options, logger=log)
         self._paused: set[Place] = set()
+        self._closed = False
 
     @property
     def paused(self) -> frozenset[Place]:
@@ -128,7 +130,7 @@ class Fetcher:
 
         Reads the range once more by itself, so that the lanes are not disturbed; `end` holds a record.
         """
-        longest, upto, deadline = (begin, begin), begin, monotonic() + REQUEST_TIMEOUT_S
+        longest, upto, deadline = (begin, begin), begin, monotonic() + SEARCH_S
         consumer = Consumer({**self._options, "isolation.level": "read_uncommitted"}, logger=log)
         try:
             consumer.assign([TopicPartition(*place, begin)])
@@ -138,7 +140,7 @@ class Fetcher:
                     if message.error() is None and offset is not None and offset >= upto:
                         longest = max(longest, (upto, min(offset, end)), key=lambda found: found[1] - found[0])
                         upto = offset + 1
-                if monotonic() > deadline:
+                if monotonic() > deadline or self._closed:
                     raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         finally:
             consumer.close()
@@ -146,6 +148,7 @@ class Fetcher:
 
     def close(self) -> None:
         """*Blocks* shortly."""
+        self._closed = True
         self._consumer.close()
 
 

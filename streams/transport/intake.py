@@ -32,7 +32,7 @@ class Intake:
     """`groups`: the topics of each kind of owner, whose partitions of one number belong together.
 
     Records wait in their lanes until they are handed over, at most `batch_records` for an owner at a time. Where the
-    log holds more than that, small pieces are collected first; where it does not, nothing ever waits for more.
+    log holds more than that, small pieces are collected first; where it does not, they wait for `linger_s` at most.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Intake:
         self._lost: set[Place] = set()
         self._owners: dict[Owner, list[Lane]] = {}
         self.fetched = 0  # records, since the start
+        self.linger_s = 0.0
 
     def owner_of(self, place: Place) -> Owner:
         return Owner(self._kinds[place.topic], place.partition)
@@ -150,10 +151,11 @@ class Intake:
         total = sum(len(lane.records) for lane in self.chain.lanes.values())
         if not total:
             return []
-        wanted = self._batch if more and total < self._held else 1
+        collect = more and total < self._held
         ready: list[Fetched] = []
         for owner, lanes in self._owners.items():
-            if sum(len(lane.records) for lane in lanes) >= wanted:
+            held = sum(len(lane.records) for lane in lanes)
+            if held >= self._batch or (held and not collect and self._has_waited(lanes, now)):
                 behind = [len(lanes) > 1 and self._behind(lane, now) for lane in lanes]
                 counts = share(lanes, behind, self._batch, self._slack)
                 parts = tuple(lane.take(count) for lane, count in zip(lanes, counts, strict=True) if count)
@@ -161,6 +163,9 @@ class Intake:
                     ready.append(Fetched(owner, parts))
         self._hold()
         return ready
+
+    def _has_waited(self, lanes: Sequence[Lane], now: float) -> bool:
+        return now - min(lane.waiting_since for lane in lanes if lane.records) >= self.linger_s
 
     def _hold(self) -> None:
         """Bound the memory of lanes that run ahead; a pause costs a new fetch, so none is short."""

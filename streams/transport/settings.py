@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from streams.store.tables import Kind
@@ -52,7 +53,7 @@ class WorkerSettings:
     group_instance_id: str | None = None
     """Static membership: one per replica, so that a restart within the session timeout moves no partition."""
     session_timeout_s: float = 30.0
-    heartbeat_s: float = 3.0
+    heartbeat_s: float = 1.0
     claim_timeout_s: float = 120.0
     """How long claiming and loading all partitions of one assignment may take."""
     fetch_records: int = 10_000
@@ -75,6 +76,8 @@ class WorkerSettings:
     """Without progress of a partition that has lag, or of the event loop, for so long, the process ends itself."""
     stop_s: float = 8.0
     """Stopping takes at most so long before the process ends itself."""
+    health_file: Path | None = None
+    """Renewed every second for the probe of a supervisor (`leadline health`)."""
     accept_new_state: bool = False
     """Start although Kafka knows commits of this group and Redis nothing: the log is read from its beginning."""
     log_id: str = ""

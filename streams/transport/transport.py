@@ -8,44 +8,29 @@ delivered, and `seek_to_committed` is the one place where partitions are claimed
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Protocol, cast
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.client import ConnectionGroup
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
-from aiokafka.protocol.group import LeaveGroupRequest
-from aiokafka.structs import OffsetAndMetadata
+from aiokafka import TopicPartition
 from faust.transport import drivers
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as base
 from faust.types import TP, ConsumerMessage, Message
 
-from leadline.kafka_refusals import RIGHTS
 from streams.transport.chain import Place
+from streams.transport.group_thread import ConsumerThread
 from streams.transport.intake import Fetched, Intake
 
 log = logging.getLogger(__name__)
 
 NAME = "leadline"
-ANSWER_S = 10.0
-MIRROR_S = 1.0
-LEAVE_S = 0.5
-REFUSALS = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
 
 class ClaimTooSlow(Exception):
     """The store was away, or too slow for what has to be loaded."""
 
     reason = "claim_too_slow"
-
-
-class GroupLost(Exception):
-    """This worker is no member of the group, and will not be one by waiting."""
-
-    reason = "group_lost"
 
 
 class Claims(Protocol):
@@ -82,108 +67,6 @@ class _NothingRead(dict[TP, int | None]):
     def update(self, *_: Any, **__: Any) -> None: ...
 
 
-class ConsumerThread(base.AIOKafkaConsumerThread):
-    """aiokafka's thread: heartbeats and assignment, no records."""
-
-    _leaving = False
-
-    def _create_worker_consumer(self, transport: base.Transport) -> AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
-        # Faust's request timeout has to allow for a long claim; a broker that does not answer must be noticed sooner. A
-        # join may take as long as the slowest member does.
-        conf = self.app.conf
-        patience = max(conf.broker_rebalance_timeout, conf.broker_session_timeout) + ANSWER_S
-        consumer._client._request_timeout_ms = int(patience * 1000)
-        return consumer
-
-    async def on_thread_stop(self) -> None:
-        """Leave the group and go, whatever the broker does.
-
-        aiokafka would first let its coordination end: a commit that is repeated until the broker comes back, or a join
-        that lasts as long as the slowest member takes. By then somebody has killed us, and the group waits for our
-        session to end.
-        """
-        self._leaving = True
-        await super(base.AIOKafkaConsumerThread, self).on_thread_stop()
-        if self._consumer is not None:
-            await self._leave(self._consumer)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._consumer.stop(), LEAVE_S)
-
-    async def _leave(self, consumer: AIOKafkaConsumer) -> None:
-        coordinator = consumer._coordinator
-        joining = getattr(coordinator, "_coordination_task", None)
-        if joining is None:  # never subscribed
-            return
-        joining.cancel()
-        await asyncio.wait([joining], timeout=LEAVE_S)
-        if not coordinator.member_id or consumer._group_instance_id is not None or coordinator.coordinator_id is None:
-            return  # a static member comes back under its name
-        request = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
-        try:
-            async with asyncio.timeout(LEAVE_S):
-                # Not by the coordinator's own connection: a join that waits for other members would hold it.
-                await consumer._client.send(coordinator.coordinator_id, request, group=ConnectionGroup.DEFAULT)
-        except (KafkaError, TimeoutError) as error:
-            log.warning("the group was not left, it will miss us after %g s: %r", self._session_s, error)
-        coordinator.reset_generation()
-
-    @property
-    def _session_s(self) -> float:
-        return float(self.app.conf.broker_session_timeout)
-
-    async def pause_all(self) -> None:
-        await self.call_thread(self._pause_all)
-
-    async def _pause_all(self) -> None:
-        consumer = self._ensure_consumer()
-        consumer.pause(*consumer.assignment())
-
-    async def check_group(self) -> None:
-        """Let aiokafka join again after an error; `GroupLost` where that would not help.
-
-        After an error its coordinator waits, without joining, until somebody who fetches takes notice. Nobody fetches here.
-        """
-        if self._consumer is not None:
-            await self.call_thread(self._check_group)
-
-    async def _check_group(self) -> None:
-        try:
-            self._ensure_consumer()._coordinator.check_errors()
-        except REFUSALS as error:
-            raise GroupLost(f"the broker refuses this consumer group (kafka.group): {error}; {RIGHTS}") from error
-        except KafkaError as error:
-            if self._ensure_consumer()._coordinator._coordination_task.done():
-                raise GroupLost(f"aiokafka has given the consumer group up: {error}") from error
-            log.warning("consumer group: %r, joining again", error)
-
-    async def mirror(self, offsets: Mapping[Place, int]) -> bool:
-        """Commit to Kafka what the tables hold, for people and their lag tools."""
-        return bool(await self.call_thread(self._mirror, offsets))
-
-    async def _mirror(self, offsets: Mapping[Place, int]) -> bool:
-        consumer = self._ensure_consumer()
-        assigned = consumer.assignment()
-        ours = {
-            TopicPartition(*place): OffsetAndMetadata(offset, "")
-            for place, offset in offsets.items()
-            if TopicPartition(*place) in assigned
-        }
-        if not ours or self._leaving:
-            return False
-        try:
-            # By itself it would try again until the broker comes back, and hold up whoever wants to stop.
-            await asyncio.wait_for(consumer.commit(ours), MIRROR_S)
-        except (KafkaError, TimeoutError) as error:  # a rebalance, a broker away: the next second brings another
-            log.debug("mirror of offsets not committed: %r", error)
-            return False
-        return True
-
-    def verify_event_path(self, now: float, tp: TP) -> None: ...  # it looks for aiokafka's fetches; there are none
-
-    def verify_recovery_event_path(self, now: float, tp: TP) -> None: ...
-
-
 class Consumer(base.Consumer):
     """Delivers `Fetched` batches; owns no position."""
 
@@ -202,7 +85,7 @@ class Consumer(base.Consumer):
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def check_group(self) -> None:
-        """Once a second; raises `GroupLost`."""
+        """Once a second; raises `GroupLost` or `ThreadOver`."""
         await self._thread.check_group()
 
     # Positions
@@ -213,29 +96,42 @@ class Consumer(base.Consumer):
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self.claims.intake.clear()
-        await self._thread.pause_all()
-        if not assigned:  # then nobody calls `seek_to_committed`
-            await self.claims.claim(())
+        try:
+            await self._thread.pause_all()
+            if not assigned:  # then nobody calls `seek_to_committed`
+                await self.claims.claim(())
+        except Exception as error:
+            await self._fail(error)  # aiokafka would log it and go on
+            return
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Claim what is assigned and begin where the tables stand. Called once after every rebalance."""
         assigned = [Place(tp.topic, tp.partition) for tp in self.assignment()]
-        await self._thread.pause_all()
         try:
             # Faust's own time limit would end the wait without a word and leave the worker standing.
             async with asyncio.timeout(self.claims.claim_timeout_s):
+                await self._thread.pause_all()
                 positions = await self.claims.claim(assigned)
                 await self.claims.intake.place(positions)
         except TimeoutError:
-            late = ClaimTooSlow(f"{len(assigned)} partitions not claimed within {self.claims.claim_timeout_s:g} s")
-            self.claims.fail(late)
-            raise late from None
+            limit = f"{self.claims.claim_timeout_s:g} s"
+            return await self._fail(ClaimTooSlow(f"{len(assigned)} partitions not claimed within {limit}"))
         except Exception as error:
-            self.claims.fail(error)  # Faust would log it and go on without records
-            raise
+            return await self._fail(error)
         self._mirrored.clear()
         return {ensure_TP(TopicPartition(*place)): offset for place, offset in positions.items()}
+
+    async def _fail(self, reason: BaseException) -> Mapping[TP, int]:
+        """Have the worker stop, and stand still until it does.
+
+        Whatever is raised into Faust is logged there and passed over, or crashes all of its services at once: they end by
+        themselves, in any order, while the worker stops them.
+        """
+        self.claims.intake.clear()
+        self.claims.fail(reason)
+        await self.wait()
+        return {}
 
     # Records
 
@@ -252,8 +148,8 @@ class Consumer(base.Consumer):
             if lost := claims.intake.lost():
                 await claims.recover(lost)
         except Exception as error:
-            claims.fail(error)
-            raise
+            await self._fail(error)
+            return
         for fetched in ready:
             if not self.flow_active or generation != self.app.consumer_generation_id:
                 return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from leadline.alert import Alert, Evidence, Scope
-from streams.worker.owner import DataGap
+from streams.transport.beginning import DataGap
 
 EVERY_MODEL = "*"
 

@@ -13,7 +13,9 @@ from streams.store.tables import Kind, Owner
 from streams.transport.beginning import DataGap
 from streams.transport.chain import Place
 from streams.transport.intake import Fetched, Intake
-from streams.worker.owner import Shared, Work
+from streams.worker.owner import Work
+from streams.worker.shared import Shared
+from streams.worker.telling import fold_idle, tell_gap, tell_keys
 
 log = logging.getLogger(__name__)
 
@@ -128,11 +130,11 @@ class Owners:
                 continue
             if work.owner == FIRST and now - self._keys_told_at >= KEYS_S:
                 self._keys_told_at = now
-                await work.tell_keys()
+                await tell_keys(work, self.shared)
             if compare:
                 await work.compare()
             if idle is not None and quiet >= idle:
-                await work.idle()
+                await fold_idle(work, self.shared)
             stray = self._stray(work)
             if stray and quiet > STRAY_S and not work.busy:
                 self.shared.counters.rewinds += 1
@@ -143,7 +145,7 @@ class Owners:
         """Report ranges of the log that are not there and that no transaction hides."""
         for place, first, end in await self.intake.unexplained():
             if work := self._works.get(self.intake.owner_of(place)):
-                await work.tell_gap(DataGap(*place, first, end))
+                await tell_gap(work, self.shared, DataGap(*place, first, end))
 
     def _placed(self, work: Work) -> bool:
         """Whether the group's last word is that the owner is ours."""
@@ -174,3 +176,10 @@ class Owners:
                     lag, keys = self.intake.lag(place, offset), work.keys().get(place, NO_KEYS)
                     found[place] = Standing(work.owner, offset, lag, lanes[place].holes, keys.share)
         return found
+
+    def marks(self) -> dict[str, tuple[int, bool]]:
+        """For the watchdog: where each partition stands, and whether there is something to read in it."""
+        return {
+            f"{place.topic}/{place.partition}": (standing.offset, bool(standing.lag))
+            for place, standing in self.standings().items()
+        }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from leadline.config import Config
 from streams.baselines.reference_book import ReferenceBook
@@ -15,6 +16,7 @@ from streams.core.stage import Send
 from streams.observe.partitioner import Finding
 from streams.store.redis_client import shown
 from streams.store.tables import Kind
+from streams.transport.beginning import DataGap
 from streams.transport.configured_topics import MAX_DIGEST_BYTES, check_present, topic_specs
 from streams.transport.settings import Topics, WorkerSettings
 from streams.transport.topics import admin_client, describe_partitions
@@ -22,11 +24,11 @@ from streams.worker.factories import JudgeFactory, ObserveFactory
 from streams.worker.gap_alert import gap_alert
 from streams.worker.key_alert import key_alert
 from streams.worker.learned import LearnedBaselines
-from streams.worker.owner import DataGap
-from streams.worker.worker import run_worker
+from streams.worker.process import run_worker
 
 log = logging.getLogger(__name__)
 
+HEARTBEAT_S = 1.0  # others hear by it that somebody has left, so takeover takes at least as long
 IDLE_FOLD_S = 2.5  # a little more than the views' own pause, so that what the last batch changed is shown
 BOTH: frozenset[Kind] = frozenset({"observe", "judge"})
 
@@ -38,6 +40,7 @@ def worker_settings(
     worker_id: str | None = None,
     instance_id: str | None = None,
     log_id: str = "",
+    health_file: Path | None = None,
 ) -> WorkerSettings:
     """The configuration in the worker's words."""
     kafka, topics = config.kafka, config.kafka.topics
@@ -53,10 +56,11 @@ def worker_settings(
         key_prefix=config.redis.prefix,
         group_instance_id=instance_id,
         session_timeout_s=session_s,
-        heartbeat_s=min(3.0, session_s / 3),
+        heartbeat_s=min(HEARTBEAT_S, session_s / 3),
         idle_fold_s=IDLE_FOLD_S,
         accept_new_state=config.accept_new_state,
         log_id=log_id,
+        health_file=health_file,
         kafka=kafka.security.librdkafka(),
         producer={"message.max.bytes": MAX_DIGEST_BYTES},
     )
@@ -96,6 +100,7 @@ def run(
     worker_id: str | None = None,
     instance_id: str | None = None,
     log_id: str = "",
+    health_file: Path | None = None,
     on_gap: GapTold | None = None,
 ) -> int:
     """A worker until SIGTERM or SIGINT; the exit status.
@@ -103,7 +108,9 @@ def run(
     Before anything starts: `ConfigError` for a reference that cannot be read, `TopicsError` where the broker or a
     topic is missing, `StoreError` where Redis is.
     """
-    settings = worker_settings(config, roles=roles, worker_id=worker_id, instance_id=instance_id, log_id=log_id)
+    settings = worker_settings(
+        config, roles=roles, worker_id=worker_id, instance_id=instance_id, log_id=log_id, health_file=health_file
+    )
     book = ReferenceBook(config)
     found = describe_partitions(admin_client(settings.bootstrap_servers, settings.kafka))
     check_present(config, found)

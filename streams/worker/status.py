@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from streams.transport.chain import Place
-from streams.worker.owner import Counters
 from streams.worker.owners import Standing
+from streams.worker.shared import Counters
 
 EXPIRE_S = 60
 

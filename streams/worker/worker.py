@@ -1,22 +1,20 @@
-"""The worker: everything started in order, watched, and stopped in order. `run_worker` is the whole process' life."""
+"""The worker: everything started in order, watched, and stopped in order. `streams.worker.process` is its process' life."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
-import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, cast
 
 from confluent_kafka import KafkaException
 
 from streams.core.stage import StageFactory
-from streams.store.tables import Kind, StoreUnavailable, Tables, View
+from streams.store.tables import Kind, StoreUnavailable, Tables
 from streams.store.tables_redis import RedisTables
-from streams.transport.chain import Place
+from streams.transport.beginning import GapHook, no_alert
 from streams.transport.fetcher import Fetcher
 from streams.transport.intake import Intake
 from streams.transport.settings import WorkerSettings
@@ -24,10 +22,13 @@ from streams.transport.topic_watch import TopicWatch
 from streams.transport.topics import admin_client, check_copartitioned, describe_partitions
 from streams.transport.transport import Consumer
 from streams.worker.agents import App, build_app
+from streams.worker.display import Display
+from streams.worker.life import Life
 from streams.worker.outbox import Relay
-from streams.worker.owner import GapHook, KeyHook, Shared, no_alert, no_key_alert
 from streams.worker.owners import Owners
-from streams.worker.status import EXPIRE_S, Rate, WorkerProgress, counted
+from streams.worker.pace import Pace
+from streams.worker.shared import KeyHook, Shared, no_key_alert
+from streams.worker.status import WorkerProgress
 from streams.worker.watchdog import Progress, Watchdog
 
 log = logging.getLogger(__name__)
@@ -62,11 +63,11 @@ class Worker:
         self._factories: Mapping[Kind, StageFactory] = {"observe": observe, "judge": judge}
         self._on_gap, self._on_keys = on_gap, on_keys
         self._watchdog = watchdog
+        progress = Progress(settings.stall_s) if watchdog is None else watchdog.progress
+        self._life = Life(settings.worker_id, settings.health_file, progress, settings.stall_s)
         self._stop = asyncio.Event()
-        self._state = "starting"
-        self._started_at = time.time()
-        self._rate = Rate()
-        self._shared: Shared | None = None
+        self._display: Display | None = None
+        self._pace = Pace()
         self._owners: Owners | None = None
         self._app: App | None = None
 
@@ -78,11 +79,11 @@ class Worker:
 
     async def run(self) -> None:
         """Start, work, stop."""
-        settings = self.settings
-        loop = asyncio.get_running_loop()
-        groups = settings.topics.groups(settings.roles)
-        await loop.run_in_executor(None, check_topics, settings)
+        settings, life = self.settings, self._life
+        life.beat()
+        await asyncio.get_running_loop().run_in_executor(None, check_topics, settings)
         await self._tables.start()
+        groups = settings.topics.groups(settings.roles)
         clients = {"bootstrap.servers": settings.bootstrap_servers, "client.id": settings.worker_id, **settings.kafka}
         intake = Intake(
             Fetcher({**clients, "group.id": settings.group, **settings.consumer}),
@@ -97,21 +98,26 @@ class Worker:
             [name for names in groups.values() for name in names],
         )
         hooks = (self._on_gap, self._on_keys)
-        self._shared = Shared(settings, self._tables, relay, intake, self._factories, *hooks, watch)
-        owners = self._owners = Owners(self._shared)
+        shared = Shared(settings, self._tables, relay, intake, self._factories, *hooks, watch)
+        owners = self._owners = Owners(shared)
+        display = self._display = Display(self._tables, shared, owners, life)
         app = self._app = build_app(settings, owners)
         relay.start()
         tasks = [
             asyncio.create_task(app.start(), name="leadline-app"),
-            asyncio.create_task(self._tend(owners, app), name="leadline-tend"),
-            asyncio.create_task(self._show(), name="leadline-views"),
+            asyncio.create_task(self._tend(owners, app, display), name="leadline-tend"),
+            asyncio.create_task(self._show(display), name="leadline-views"),
             asyncio.create_task(self._check_topics(watch, owners), name="leadline-topics"),
+            asyncio.create_task(life.beat_on(), name="leadline-life"),
         ]
+        reason: BaseException | None = None
         try:
             reason = await self._until_over(owners, app, tasks)
         finally:
-            self._state = "stopping"
-            await self._close(app, owners, intake, relay, tasks)
+            life.state = "stopping"
+            if self._watchdog is not None:
+                self._watchdog.stopping(reason)
+            await self._close(app, shared, owners, display, tasks)
         if reason is not None:
             raise reason
 
@@ -130,50 +136,53 @@ class Worker:
                     return owners.failed.result()
                 if stop in done:
                     return None
+                if crashed in done:  # before the tasks, which fail in its wake
+                    return app.crash_reason or WorkerCrashed("Faust stopped the app")
                 for task in done & set(tasks):
                     if (error := task.exception()) is not None:
                         return error
                 if starting in done:
-                    self._state = "running"
-                if crashed in done:
-                    return app.crash_reason or WorkerCrashed("Faust stopped the app")
+                    self._life.state = "running"
         finally:
             stop.cancel()
             crashed.cancel()
 
     async def _close(
-        self, app: App, owners: Owners, intake: Intake, relay: Relay, tasks: list[asyncio.Task[None]]
+        self, app: App, shared: Shared, owners: Owners, display: Display, tasks: list[asyncio.Task[None]]
     ) -> None:
-        if self._watchdog is not None:
-            self._watchdog.stopping()
+        """In order, and each part in a time of its own: one that hangs keeps neither the others nor the caller."""
         # A commit that has begun may end; a store that is away must not hold us longer.
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(owners.quiesce(), QUIESCE_S)
-        await relay.flush(QUIESCE_S)
-        await app.stop()
+        await within(QUIESCE_S, owners.quiesce())
+        await shared.relay.flush(QUIESCE_S)
+        if not await within(self.settings.stop_s / 2, app.stop()):
+            log.error("Faust does not stop; nobody waits for it")
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
-        await relay.close()
-        await intake.close()
+        await asyncio.wait(tasks, timeout=QUIESCE_S)
+        await within(QUIESCE_S, shared.relay.close())
+        await within(QUIESCE_S, shared.intake.close())
+        await within(QUIESCE_S, self._take_leave(display))
+        self._life.end()
+
+    async def _take_leave(self, display: Display) -> None:
         with contextlib.suppress(StoreUnavailable):
-            await self._flush_views()
-            await self._tables.show({self._status_key: None})
+            await display.take_leave()
         await self._tables.close()
 
     # Once a second
 
-    async def _tend(self, owners: Owners, app: App) -> None:
+    async def _tend(self, owners: Owners, app: App, display: Display) -> None:
         beat = 0
         while True:
             await asyncio.sleep(self.settings.status_s)
             beat += 1
             if self._watchdog is not None:
-                watch(self._watchdog.progress, beat, owners)
+                self._watchdog.progress.see_all({LOOP: (beat, True), **owners.marks()})
+            owners.intake.linger_s = self._pace.see(time.thread_time(), time.monotonic())
             await cast(Consumer, app.consumer).check_group()
             await owners.tend()
             try:
-                await self._tables.show({self._status_key: self.progress().view()}, EXPIRE_S)
+                await display.show_status()
             except StoreUnavailable as error:
                 log.warning("status not shown: %s", error)
 
@@ -186,53 +195,19 @@ class Worker:
             except KafkaException as error:
                 log.warning("topics not looked at: %s", error)
 
-    async def _show(self) -> None:
+    async def _show(self, display: Display) -> None:
         while True:
             await asyncio.sleep(VIEWS_S)
             try:
-                await self._flush_views()
+                await display.show_views()
             except StoreUnavailable as error:
                 log.warning("views not shown yet: %s", error)
 
-    async def _flush_views(self) -> None:
-        assert self._shared is not None  # run() has set it
-        views: dict[str, View] = dict(self._shared.views)
-        if not views:
-            return
-        self._shared.views.clear()
-        try:
-            await self._tables.show(views)
-        except StoreUnavailable:
-            for key, view in views.items():
-                self._shared.views.setdefault(key, view)  # what came since is newer
-            raise
-
-    @property
-    def _status_key(self) -> str:
-        return f"{self.settings.key_prefix}:worker:{self.settings.worker_id}"
-
     def progress(self) -> WorkerProgress:
         """How far everything is, now. Callable from any coroutine of the loop."""
-        if self._shared is None or self._owners is None:
+        if self._display is None:
             raise RuntimeError("run() the worker first")
-        counters, relay, now = self._shared.counters, self._shared.relay, time.time()
-        healthy = True
-        if self._watchdog is not None:
-            progress = self._watchdog.progress
-            healthy = all(progress.age(name) < self.settings.stall_s / 2 for name in progress.names())
-        return WorkerProgress(
-            worker_id=self.settings.worker_id,
-            group=self.settings.group,
-            started_at=self._started_at,
-            updated_at=now,
-            state=self._state,
-            healthy=healthy,
-            events_per_s=self._rate.see(time.monotonic(), counters.records),
-            outbox_waiting=relay.waiting,
-            outbox_sent=relay.sent,
-            partitions=self._owners.standings(),
-            **counted(counters),
-        )
+        return self._display.progress()
 
 
 def check_topics(settings: WorkerSettings) -> None:
@@ -242,48 +217,16 @@ def check_topics(settings: WorkerSettings) -> None:
         check_copartitioned(topics, found)
 
 
-def watch(progress: Progress, beat: int, owners: Owners) -> None:
-    """Show the watchdog what moves: the loop itself, and every partition that has something to read."""
-    progress.see(LOOP, beat, True)
-    standings = owners.standings()
-    names = {f"{place.topic}/{place.partition}" for place in standings} | {LOOP}
-    for gone in progress.names() - names:
-        progress.forget(gone)
-    for place, standing in standings.items():
-        progress.see(f"{place.topic}/{place.partition}", standing.offset, bool(standing.lag))
+async def within(seconds: float, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether `work` ended in time. One that does not is told to, and left: what swallows that would hold us as well."""
+    task = asyncio.create_task(work)
+    await asyncio.wait([task], timeout=seconds)
+    if not task.done():
+        task.cancel()
+        return False
+    if (error := task.exception()) is not None:
+        log.error("while stopping: %r", error, exc_info=error)
+    return True
 
 
-def run_worker(
-    settings: WorkerSettings,
-    observe: StageFactory,
-    judge: StageFactory,
-    *,
-    on_gap: GapHook = no_alert,
-    on_keys: KeyHook = no_key_alert,
-    tables: Tables | None = None,
-) -> int:
-    """A worker's process: until SIGTERM or SIGINT (0), or until something makes it stop (1, the reason logged)."""
-    # Batches are many short-lived tuples without cycles: the collector's default pace costs a fifth of the fetch.
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 50)
-    watchdog = Watchdog(Progress(settings.stall_s), settings.stop_s)
-    watchdog.start()
-
-    async def main() -> None:
-        worker = Worker(settings, observe, judge, tables=tables, on_gap=on_gap, on_keys=on_keys, watchdog=watchdog)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, worker.stop)
-        await worker.run()
-
-    try:
-        asyncio.run(main())
-    except Exception as error:
-        log.critical("worker %s ends: %s: %s", settings.worker_id, type(error).__name__, error, exc_info=error)
-        return 1
-    finally:
-        watchdog.close()
-    return 0
-
-
-__all__ = ["Place", "Worker", "WorkerCrashed", "check_topics", "run_worker"]
+__all__ = ["Worker", "WorkerCrashed", "check_topics"]

@@ -45,6 +45,7 @@ def test_redis_is_durable_and_never_evicts(compose: dict[str, Any]):
         "--appendonly": "yes",
         "--appendfsync": "everysec",
         "--maxmemory-policy": "noeviction",
+        "--maxmemory": "${LEADLINE_REDIS_MEMORY:-2gb}",
         "--save": "",
     }
 
@@ -55,6 +56,14 @@ def test_broker_and_redis_are_checked_and_keep_their_data_in_named_volumes(compo
         assert service["healthcheck"]["test"]
         assert [volume.split(":")[0] for volume in service["volumes"]] == [f"{name}-data"]
         assert f"{name}-data" in compose["volumes"]
+
+
+def test_nothing_that_runs_for_long_can_fill_the_machine(compose: dict[str, Any]):
+    for name, service in compose["services"].items():
+        assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
+        assert service["restart"] == ("no" if name == "topics" else "unless-stopped"), name
+        bounded = "mem_limit" in service or "--maxmemory" in service["command"]
+        assert bounded or name == "topics", name
 
 
 def test_workers_start_after_the_topics_exist(compose: dict[str, Any]):
@@ -70,7 +79,9 @@ def test_commands_find_the_configuration_by_themselves(compose: dict[str, Any]):
         service = compose["services"][name]
         assert service["command"][0] == "leadline"
         assert service["environment"]["LEADLINE_CONFIG"].startswith(service["volumes"][0].split(":")[1])
-    assert compose["services"]["worker"]["healthcheck"]["test"] == ["CMD", "leadline", "doctor"]
+    worker = compose["services"]["worker"]
+    assert worker["healthcheck"]["test"] == ["CMD", "leadline", "health", worker["command"][-1]]
+    assert worker["command"][:-1] == ["leadline", "run", "--health-file"]
 
 
 def test_our_containers_can_write_nowhere_and_run_as_nobody(compose: dict[str, Any]):
@@ -95,6 +106,19 @@ def test_the_mounted_configuration_is_valid_and_takes_the_addresses(
     config = load_config(ROOT / source / path.relative_to(target))
     assert config.kafka.bootstrap_servers == "kafka:19092"
     assert config.redis.url.get_secret_value() == "redis://redis:6379/0"
+
+
+def test_libraries_are_a_layer_before_our_code_so_that_a_changed_line_is_built_in_seconds():
+    lines = [line.strip() for line in (ROOT / "Dockerfile").read_text().splitlines()]
+    packages = lines.index("COPY leadline leadline")
+    assert any("pip install" in line and "--no-deps" not in line for line in lines[:packages])
+    assert all("--no-deps" in line for line in lines[packages:] if "pip install" in line)
+    copied = {
+        line.split()[1]
+        for line in lines
+        if line.startswith("COPY ") and len(line.split()) == 3 and line.split()[1] == line.split()[2]
+    }
+    assert copied == {"leadline", "streams", "detectors", "sinks"}
 
 
 def test_the_image_is_of_the_version_that_the_tests_run(compose: dict[str, Any]):

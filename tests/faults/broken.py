@@ -21,7 +21,8 @@ from streams.store.tables import Outgoing, Owner, Tables
 from streams.store.tables_redis import RedisTables
 from streams.transport.chain import Part
 from streams.transport.intake import Fetched, Intake
-from streams.worker import owner
+from streams.worker import folding
+from streams.worker.claiming import Held
 from streams.worker.outbox import Relay
 from streams.worker.owner import Work
 
@@ -57,8 +58,8 @@ def without_chain() -> None:
     """A batch is believed to begin where the last one ended."""
     take = Work._take
 
-    async def credulous(self: Work, parts: Sequence[Part]) -> None:
-        await take(self, [part._replace(begin=min(part.begin, self.offsets[part.topic])) for part in parts])
+    async def credulous(self: Work, held: Held, parts: Sequence[Part]) -> None:
+        await take(self, held, [part._replace(begin=min(part.begin, held.offsets[part.topic])) for part in parts])
 
     Work._take = credulous  # type: ignore[method-assign]
 
@@ -74,7 +75,7 @@ def without_lines() -> None:
     async def all_of_them(tables: Tables, records: Sequence[Record]) -> list[Record]:
         return list(records)
 
-    owner.still_known = all_of_them
+    folding.still_known = all_of_them
 
 
 def without_skip() -> None:

@@ -28,26 +28,28 @@ GENTLE: Faults = {  # the store keeps everything
     "slow": 1,
 }
 CAMPAIGN: Faults = {
-    "kill": 1.5,
+    "kill": 3,
     "kill_static": 9,
-    "kill_all": 3,
-    "term": 2,
+    "kill_all": 2,
+    "term": 5,
     "add": 4,
-    "zombie": 0.7,
+    "zombie": 1,
     "redis_restart": 4,
     "redis_cut": 2,
     "redis_slow": 0.7,
-    "outage": 0.7,
+    "outage": 1.5,
     "errors": 7,
     "slow": 0.7,
 }
+MEANWHILE = ("errors", "redis_cut", "redis_restart")  # while a worker is paused, or starts
+REST_S = 20.0  # for the group to settle, so that a takeover is that of one worker
 LOSING: Faults = {"redis_lossy_restart": 5, "redis_fail_over": 3}  # the store goes back in time
 LOSSY: Faults = {**GENTLE, **LOSING}
 
 
 @dataclass
 class Tally:
-    """What was done. `takeovers`: seconds until another worker counted on, after kill -9 and after SIGTERM."""
+    """What was done. `after_kill`, `after_term`: seconds until others had claimed all that a worker owned, in a group at rest."""
 
     done: Counter[str] = field(default_factory=Counter)
     after_kill: list[float] = field(default_factory=list)
@@ -64,13 +66,12 @@ class Schedule:
         self.ground, self.weights, self.note = ground, weights, note
         self.dice = random.Random(seed)
         self.tally = Tally()
-        self._static = 0
 
     def begin(self, workers: int = 2) -> None:
         """The first workers, ready. The first has a static membership, so that it can come back at once."""
         for number in range(workers):
             # One after another: the mock takes two that join at once badly.
-            self._ready([self.ground.start(static=number < 2 and self.ground.broker.complete)], 60)
+            self._ready([self.ground.start(static=number < 2 and self.ground.broker.complete)], 90)
 
     def run(self, until_s: float) -> None:
         """Faults until that moment (monotonic seconds)."""
@@ -89,12 +90,40 @@ class Schedule:
         self.tally.done[name] += 1
 
     def _pick(self, static: bool) -> str:
-        chosen = [name for name in self.ground.workers if (name in self.ground.static) == static]
-        if not chosen:
-            chosen = [self.ground.start(static=static)]
-        name = self.dice.choice(chosen)
-        self._ready([name], 45)
-        return name
+        """One that owns something; of several, any. Others may still be starting."""
+        if not self._of(static):
+            self.ground.start(static=static)
+        until(self._any_ready(static), 60, lambda: f"a worker owns partitions; {self.ground.ended[-3:]}")
+        return self.dice.choice([name for name in self._of(static) if self.ground.claimed(name)] or self._of(static))
+
+    def _of(self, static: bool) -> list[str]:
+        return [name for name in self.ground.workers if (name in self.ground.static) == static]
+
+    def _any_ready(self, static: bool) -> Callable[[], bool]:
+        def ready() -> bool:
+            self.ground.supervise()
+            return any(self.ground.claimed(name) for name in self._of(static))
+
+        return ready
+
+    def _rest(self) -> bool:
+        """Wait a while for the group to settle; whether it has. While workers are still starting other faults go on."""
+        deadline = time.monotonic() + REST_S
+        while not self.ground.at_rest():
+            self.ground.supervise()
+            if time.monotonic() > deadline:
+                return False
+            starting = not all(self.ground.claimed(name) for name in self.ground.workers)
+            if starting:
+                self._meanwhile(self.dice.uniform(1.0, 3.0))
+            else:
+                time.sleep(0.1)
+        return True
+
+    def _meanwhile(self, seconds: float) -> None:
+        """Something that takes no time of its own."""
+        self.do(self.dice.choice([name for name in MEANWHILE if name in self.weights] or ["nothing"]))
+        time.sleep(seconds)
 
     def _ready(self, names: list[str], seconds: float) -> None:
         """Wait until these workers own something; with the broker or the store just back that takes its time."""
@@ -110,14 +139,13 @@ class Schedule:
     def _kill(self) -> str | None:
         """kill -9 of one that the group has to miss first, with another one there to take over."""
         name = self._pick(static=False)
-        others = self._others(name)
+        measured = self._rest() and len(self.ground.workers) > 1
         fences = self.ground.fences(name)
         self.ground.kill(name)
-        took = self._taken_over(fences) if others else None
-        if took is not None:
-            self.tally.after_kill.append(took)
+        if measured:
+            self.tally.after_kill.append(self._taken_over(fences))
         self.ground.start()
-        return None if took is None else f"taken over after {took:.1f} s"
+        return f"taken over after {self.tally.after_kill[-1]:.1f} s" if measured else None
 
     def _kill_all(self) -> None:
         """The machine goes."""
@@ -138,18 +166,17 @@ class Schedule:
 
     def _term(self) -> str:
         name = self._pick(static=False)
-        others = self._others(name)
+        measured = self._rest() and len(self.ground.workers) > 1
         fences = self.ground.fences(name)
         began = time.monotonic()
         self.tally.to_stop.append(self.ground.retire(name))
-        if others:
+        words = f"gone after {self.tally.to_stop[-1]:.1f} s"
+        if measured:
             self._taken_over(fences)
             self.tally.after_term.append(time.monotonic() - began)
+            words += f", taken over after {self.tally.after_term[-1]:.1f} s"
         self.ground.start()
-        return f"gone after {self.tally.to_stop[-1]:.1f} s, taken over after {time.monotonic() - began:.1f} s"
-
-    def _others(self, name: str) -> list[str]:
-        return [other for other in self.ground.workers if other != name and self.ground.claimed(other)]
+        return words
 
     def _taken_over(self, fences: dict[str, bytes | None]) -> float:
         """Seconds until somebody else has claimed all that one worker had."""
@@ -167,7 +194,10 @@ class Schedule:
     def _zombie(self) -> None:
         if len(self.ground.workers) < 2:
             self._ready([self.ground.start()], 45)
-        self.ground.pause(self._pick(static=False), SESSION_S + self.dice.uniform(2.0, 4.0))
+        with self.ground.paused(self._pick(static=False)):
+            over = time.monotonic() + SESSION_S + self.dice.uniform(2.0, 4.0)
+            while time.monotonic() < over:
+                self._meanwhile(self.dice.uniform(0.5, 2.0))
 
     # The store
 

@@ -15,9 +15,10 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from leadline.config import Config
 from streams.baselines.reference_book import ReferenceBook
-from streams.judge.judge_rows import DAYS_TABLE, MODELS_TABLE, SEPARATOR
+from streams.judge.judge_rows import MODELS_TABLE
 from streams.judge.model_judge import Saved
 from streams.observe.partition_state import Checkpoint
+from tests.faults.cohort_rows import TABLES, live_entries
 from tests.faults.ground import PARTITIONS, PREFIX, Ground, until
 from tests.faults.load import Plan, Truth, count
 
@@ -204,13 +205,12 @@ def cohorts(ground: Ground, config: Config) -> dict[str, dict[str, Any]]:
     book = ReferenceBook(config)
     totals: dict[str, Any] = {}
     for partition in range(PARTITIONS):
-        rows: dict[bytes, bytes] = ground.store.direct.hgetall(f"{PREFIX}:i:{{j:{partition}}}:t:{DAYS_TABLE}")  # type: ignore[assignment]
-        for name, row in rows.items():
-            model_id, version, stage, segment, day = name.decode().split(SEPARATOR)
-            if (version, stage, segment, day[0]) == ("\x00", "live", "\x00", "c"):
-                slots, values = msgspec.msgpack.decode(row, type=tuple[bytes, bytes])
-                total = totals.setdefault(model_id, np.zeros(book.get(model_id).layout.size))
-                np.add.at(total, np.frombuffer(slots, "<u4"), np.frombuffer(values, "<f8"))
+        tables: Any = {
+            table: ground.store.direct.hgetall(f"{PREFIX}:i:{{j:{partition}}}:t:{table}") for table in TABLES
+        }
+        for model_id, slots, values in live_entries(tables):
+            total = totals.setdefault(model_id, np.zeros(book.get(model_id).layout.size))
+            np.add.at(total, slots, values)
     return {
         model_id: {section: total[part] for section, part in book.get(model_id).layout.slots.items()}
         for model_id, total in totals.items()

@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 
 from streams.baselines.reference_book import ReferenceBook
+from streams.core.records import Records
 from streams.core.stage import Record
 from streams.counting.layout import JOIN_SLOTS
-from streams.judge.judge_rows import DAYS_TABLE, SEPARATOR
 from streams.observe.partition_state import Checkpoint
 from streams.store.lines import write_line
 from streams.store.tables import Change, Kind, Outcome, Outgoing, Owner, StoreUnavailable
@@ -26,7 +26,9 @@ from streams.store.tables_memory import MemoryTables
 from streams.transport.chain import Chain, Part, Place
 from streams.transport.settings import WorkerSettings
 from streams.worker.factories import JudgeFactory, ObserveFactory
-from streams.worker.owner import Shared, Work
+from streams.worker.owner import Work
+from streams.worker.shared import Shared
+from tests.faults.cohort_rows import live_entries
 from tests.streams.history import Event, Oracle, configuration, reference
 
 KNOWN = reference()
@@ -114,7 +116,7 @@ class Lanes:
             if place not in self._asked:
                 fetched = [record for at, record in enumerate(fetched) if at not in lost]
             self._asked.discard(place)
-            if not self.chain.arrive(place, fetched, self._now):
+            if not self.chain.arrive(place, Records.of(fetched), self._now):
                 self._asked.add(place)
         lanes = [self.chain.lanes[Place(topic, 0)] for topic in topics if Place(topic, 0) in self.chain.lanes]
         return tuple(lane.take(count) for lane in lanes if lane.records)
@@ -133,7 +135,7 @@ class Sender:
 
 
 class Worker:
-    """The owners of one process, and parts that it has in hand."""
+    """The owners of one process, parts that it has in hand, and Kafka's confirmations that it has not passed on yet."""
 
     def __init__(self, world: World) -> None:
         self.lanes, self.sender = Lanes(world.broker), Sender()
@@ -141,6 +143,7 @@ class Worker:
         shared = Shared(SETTINGS, world.store, cast(Any, self.sender), cast(Any, self.lanes), cast(Any, factories))
         self.works = {kind: Work(Owner(kind, 0), GROUPS[kind], shared) for kind in KINDS}
         self.late: list[tuple[Kind, tuple[Part, ...]]] = []
+        self.confirmed: list[tuple[Owner, tuple[int, str]]] = []
 
 
 class World:
@@ -185,15 +188,23 @@ class World:
             kind, parts = worker.late.pop(0)
             await worker.works[kind].process(parts)
 
-    async def send(self, number: int, count: int, acknowledged: bool) -> None:
-        """Kafka has confirmed that many messages; perhaps nobody got to tell the store."""
-        sender = self.workers[number].sender
-        sent, sender.queue = sender.queue[:count], sender.queue[count:]
+    async def send(self, number: int, count: int, told: str) -> None:
+        """Kafka has confirmed that many messages. The store is `told` at once, late (`tell`), or never."""
+        worker = self.workers[number]
+        sent, worker.sender.queue = worker.sender.queue[:count], worker.sender.queue[count:]
         for owner, message in sent:
             send = message.send
             self.broker.append(send.topic, send.key, send.value, write_line(owner, message))
-            if acknowledged:
-                await self.store.acknowledge(owner, [(message.sequence, message.line)])
+            if told != "never":
+                worker.confirmed.append((owner, (message.sequence, message.line)))
+        if told == "at once":
+            await self.tell(number)
+
+    async def tell(self, number: int) -> None:
+        """Confirmations come to the store, which may be another one by now."""
+        confirmed, self.workers[number].confirmed = self.workers[number].confirmed, []
+        for owner, message in confirmed:
+            await self.store.acknowledge(owner, [message])
 
     def crash(self, number: int) -> None:
         """kill -9, and a new process."""
@@ -206,7 +217,7 @@ class World:
         for _ in range(1000):
             for kind in KINDS:
                 await self.work(number, kind, FETCH)
-            await self.send(number, FETCH, True)
+            await self.send(number, FETCH, "at once")
             if self._settled(number):
                 return
         raise AssertionError("it does not settle")
@@ -233,7 +244,7 @@ class World:
         """What the store holds of the observer is what a dictionary says of the same events."""
         packed = self.store._state(Owner("observe", 0)).checkpoint
         counts = msgspec.msgpack.decode(packed, type=Checkpoint).counts if packed else {}
-        assert _plain(counts) == _plain(self.oracle().counts)
+        _assert_same(counts, self.oracle().counts)
 
     def check_settled(self) -> None:
         """Every event once, in the observer's counts and through digests in the judge's."""
@@ -250,19 +261,19 @@ class World:
         for (_, _, stage, segment), slots in oracle.slots.items():
             if stage == "live" and segment is None:
                 expected.update({name: int(slots[name]) for name in ("rows", *JOIN_SLOTS)})
-        assert _plain(self.judged()) == _plain(expected)
+        _assert_same(self.judged(), expected)
 
     def judged(self) -> Counter[str]:
         """The judge's cohort rows of all live traffic."""
         layout = self.book.get("m").layout
         total = np.zeros(layout.size)
-        for name, row in self.store._state(Owner("judge", 0)).tables.get(DAYS_TABLE, {}).items():
-            _, version, stage, segment, day = name.decode().split(SEPARATOR)
-            if (version, stage, segment, day[0]) == ("\x00", "live", "\x00", "c"):
-                slots, values = msgspec.msgpack.decode(row, type=tuple[bytes, bytes])
-                np.add.at(total, np.frombuffer(slots, "<u4"), np.frombuffer(values, "<f8"))
+        for _, slots, values in live_entries(self.store._state(Owner("judge", 0)).tables):
+            np.add.at(total, slots, values)
         return Counter({name: int(layout.one(total, name)) for name in ("rows", *JOIN_SLOTS)})
 
 
-def _plain(counts: Mapping[str, int]) -> dict[str, int]:
-    return {name: count for name, count in counts.items() if count}
+def _assert_same(found: Mapping[str, int], expected: Mapping[str, int]) -> None:
+    names = found.keys() | expected.keys()
+    differences = {name: (found.get(name, 0), expected.get(name, 0)) for name in names}
+    differences = {name: (got, should) for name, (got, should) in sorted(differences.items()) if got != should}
+    assert not differences, f"is, should be: {differences}"

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from leadline.cli.common import addressed
-from leadline.cli.status import _split, read
+from leadline.cli.status import read, split
 from leadline.config import Config, parse_config
 from streams.store.store import open_store
 from streams.transport.configured_topics import topic_specs
@@ -166,8 +166,19 @@ def test_status_reads_the_views_and_tells_ids_from_suffixes(embedded: Backend) -
     assert found["workers"] == []
 
 
-def test_a_segment_with_a_bar_in_it_stays_one_segment() -> None:
-    assert _split("1|site=a|b|psi|age") == ("1", "site=a|b", "psi", "age")
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("*|*|psi|age", (None, None, "psi", "age")),
+        ("1|site=a|b|psi|age", ("1", "site=a|b", "psi", "age")),
+        ("2.0|x|*|auc|*", ("2.0|x", None, "auc", None)),
+        ("2.0|x|site=a|b|psi|p|q", ("2.0|x", "site=a|b", "psi", "p|q")),
+        ("*|*|null_rate|p|q", (None, None, "null_rate", "p|q")),
+        ("3|=leer|auc|*", ("3", "=leer", "auc", None)),
+    ],
+)
+def test_a_bar_in_a_version_a_segment_or_a_feature_stays_where_it_is(name: str, parts: tuple[str | None, ...]) -> None:
+    assert split(name, ["2.0|x", "1", "2", "*"], {"psi", "auc", "null_rate"}) == parts
 
 
 def test_addresses_of_the_command_line_go_before_the_configuration() -> None:

@@ -95,14 +95,42 @@ def test_a_file_without_a_single_event_is_told_with_the_reason_of_its_first_line
     other = leadline("backtest", *log, "--labels", "other.jsonl", "--report", "report.json", cwd=tmp_path)
     assert other.returncode == 0
     assert "none of the 1 lines of other.jsonl is a label: line 2: missing_field" in other.stderr
-    assert "rejected first, predictions, line 601: malformed_json" in other.stdout
+    assert "first rejected of predictions, line 601: malformed_json" in other.stdout
     assert "each other's file" not in other.stderr
 
 
 def test_files_given_the_wrong_way_round_are_asked_about(tmp_path: Path, log: list[object]) -> None:
     swapped = ["--predictions", log[3], "--labels", log[1], "--reference", log[5]]
     done = leadline("backtest", *swapped, "--report", "report.json", cwd=tmp_path)
+    assert done.returncode == 2
     assert "each other's file" in done.stderr
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_fields_that_nobody_reads_are_named_before_the_log_is_read(tmp_path: Path, log: list[object]) -> None:
+    flat = {
+        "request_id": "r",
+        "model_id": "m",
+        "model_version": "1",
+        "timestamp": 1.75e9,
+        "score": 0.5,
+        "age": 60,
+        "arrived_at": 1.75e9,
+    }
+    (tmp_path / "flat.jsonl").write_text(json.dumps(flat) + "\n")
+    done = leadline("backtest", "--predictions", "flat.jsonl", *log[2:4], "--report", "report.json", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "no prediction has such fields: age; features go into one object, `features`" in done.stderr
+    assert "first rejected" not in done.stdout
+
+
+def test_the_words_fit_a_terminal_of_80_columns(tmp_path: Path, log: list[object]) -> None:
+    done = leadline("backtest", *log, "--report", "report.json", cwd=tmp_path, COLUMNS="80")
+    assert done.returncode == 0
+    long = [line for line in done.stdout.splitlines() if len(line) > 80 and not line.startswith("first rejected")]
+    assert long == []
+    assert "…" not in done.stdout
+    assert "600: 540 joined, 0 late, 0 expired, 60 pending" in done.stdout
 
 
 def test_a_built_reference_says_the_same_as_its_rows(tmp_path: Path, log: list[object]) -> None:

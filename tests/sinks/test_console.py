@@ -36,6 +36,13 @@ def test_the_panel_says_what_a_tired_person_needs(width: int) -> None:
         assert words in shown
 
 
+def test_a_long_title_is_whole_on_a_narrow_terminal() -> None:
+    title = "readmission: age, length_of_stay, creatinine: standardised again before the model: a re-fitted scaler (version 3.1.0)"
+    shown = " ".join(printed(alert(title=title), width=60).replace("│", " ").split())
+    assert title in shown
+    assert "…" not in shown
+
+
 def test_markup_and_escapes_in_names_are_text() -> None:
     shown = printed(alert(title="[red]x[/red]\x1b[2J", summary="[bold]"), colour=True)
     assert "[red]x[/red]" in shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from leadline.alert import ChangeNote
-from sinks.words import CHANGES_SHOWN, EVIDENCE_SHOWN, clean, clip, duration, moment, number, tell
+from sinks.words import CHANGES_SHOWN, EVIDENCE_SHOWN, clean, clip, duration, evidence_line, moment, number, tell
 from tests.sinks.samples import ONSET, alert, full_alert
 
 
@@ -77,6 +77,18 @@ def test_the_telling_has_severity_model_scope_what_since_value_change_and_advice
     )
     assert told.changes == ("deploy 3 at 2026-09-21 14:11:20 UTC, 2 min before the onset: new scaler",)
     assert told.advice == ("Compare the scaler of version 3 with version 2.",)
+
+
+def test_the_interval_of_the_onset_names_a_date_only_where_it_is_another() -> None:
+    near = tell(alert(onset_low=ONSET - 5, onset_high=ONSET + 5))
+    assert dict(near.facts)["Since"].endswith("(between 14:13:15 and 14:13:25)")
+    far = tell(alert(onset_low=ONSET - 86_400, onset_high=ONSET + 5))
+    assert dict(far.facts)["Since"].endswith("(between 2026-09-20 14:13:20 UTC and 14:13:25)")
+
+
+def test_a_chance_that_nobody_can_tell_from_none_is_no_number() -> None:
+    evidence = full_alert().evidence[0].model_copy(update={"log10_p": -50_000.0})
+    assert ", p below 1e-300, " in evidence_line(evidence)
 
 
 def test_no_figure_is_said_so() -> None:

@@ -14,9 +14,10 @@ from confluent_kafka import Producer
 
 from streams.store.tables import Owner
 from streams.store.tables_memory import MemoryTables
+from streams.transport.beginning import GapHook, no_alert
 from streams.transport.settings import Topics, WorkerSettings
 from streams.transport.topic_plan import TopicNames
-from streams.worker.owner import GapHook, KeyHook, no_alert, no_key_alert
+from streams.worker.shared import KeyHook, no_key_alert
 from streams.worker.worker import Worker
 from tests.real.backend import Backend
 from tests.streams.toy import AddingFactory, CountingFactory

@@ -80,6 +80,17 @@ def test_a_hole_inside_a_fetch_is_asked_about_from_its_beginning() -> None:
     assert chain.lanes[A].holes == 3
 
 
+def test_what_was_asked_about_says_nothing_of_a_later_reading() -> None:
+    """The log has shown the missing record; the lane goes back, and the same record is lost once more."""
+    chain = placed(0)
+    assert not chain.arrive(A, records(0, 2), 0.0)
+    assert chain.arrive(A, records(1, 2), 0.1)
+    chain.place({A: 0}, 0.2)
+    assert not chain.arrive(A, records(0, 2), 0.3)
+    assert chain.arrive(A, records(1, 2), 0.4)
+    assert [record.offset for record in chain.lanes[A].records] == [0, 1, 2]
+
+
 def test_a_lane_that_has_shown_a_hole_twice_is_trusted_for_a_while_and_then_asked_again() -> None:
     chain = placed(0)
     chain.arrive(A, records(1), 0.0)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streams.baselines.reference_files import build_reference
 from streams.counting.references import Reference
-from streams.judge.cohorts import PARTS, Cohorts
+from streams.judge.cohorts import INCREMENTS, PARTS, Cohorts
 from streams.judge.incidents import Where
 
 SIZE = 7
@@ -53,19 +53,45 @@ def test_days_and_totals_are_the_sums_of_what_was_added(added: Added) -> None:
 @settings(max_examples=40, deadline=None)
 @given(_added, st.integers(0, 3 * PARTS))
 def test_rows_written_when_they_changed_bring_everything_back(added: Added, at: int) -> None:
-    cohorts = filled(added[:at])
-    table = {key: cohorts.pack(*key) for key in cohorts.dirty}
-    cohorts.dirty.clear()
-    for where, day, counts in added[at:]:
-        cohorts.add(where, day, np.array(list(counts), dtype=np.int32), np.array(list(counts.values()), dtype=float))
-    table |= {key: cohorts.pack(*key) for key in cohorts.dirty}
-    again = Cohorts(SIZE)
-    for (where, day), row in table.items():
-        again.restore(where, day, row)
+    cohorts = Cohorts(SIZE)
+    table: dict[tuple[Where, str], bytes] = {}
+    for number, (where, day, counts) in enumerate(added):
+        slots = np.array(sorted(counts), dtype=np.int32)
+        cohorts.add(where, day, slots, np.array([float(counts[slot]) for slot in sorted(counts)]))
+        if number % (1 + at) == 0:
+            commit(cohorts, table)
+    commit(cohorts, table)
+    again = restored(table)
     assert again.cells() == cohorts.cells()
-    assert not again.dirty
+    assert again.take_changes() == ({}, [])
     for key in cohorts.cells():
         assert (again.day(*key) == cohorts.day(*key)).all()
+
+
+def commit(cohorts: Cohorts, table: dict[tuple[Where, str], bytes]) -> None:
+    written, removed = cohorts.take_changes()
+    for name in removed:
+        del table[name]
+    table |= written
+
+
+def restored(table: dict[tuple[Where, str], bytes]) -> Cohorts:
+    again = Cohorts(SIZE)
+    for where in {where for where, _ in table}:
+        again.restore(where, {name: row for (cell, name), row in table.items() if cell == where})
+    return again
+
+
+def test_a_day_is_written_whole_after_so_many_rows_that_add_to_it_also_by_a_successor() -> None:
+    table: dict[tuple[Where, str], bytes] = {}
+    cohorts = Cohorts(SIZE)
+    for turn in range(3 * INCREMENTS):
+        cohorts.add(ALL, 3, np.array([1], dtype=np.int32), np.array([1.0]))
+        commit(cohorts, table)
+        assert len(table) <= INCREMENTS + 1
+        cohorts = restored(table)
+        assert cohorts.day(ALL, 3)[1] == turn + 1
+    assert (ALL, "3") in table
 
 
 def test_parts_are_summed_before_they_are_many() -> None:
@@ -76,10 +102,10 @@ def test_parts_are_summed_before_they_are_many() -> None:
 
 def test_the_first_version_gets_what_was_all_traffic_and_both_go_on_apart() -> None:
     cohorts = filled([(ALL, 3, {0: 2}), (NORTH, 4, {1: 5})])
-    cohorts.dirty.clear()
+    cohorts.take_changes()
     cohorts.split("1")
     first, north = ALL._replace(version="1"), NORTH._replace(version="1")
-    assert cohorts.dirty == {(first, 3), (north, 4)}
+    assert set(cohorts.take_changes()[0]) == {(first, "3"), (north, "4")}
     cohorts.add(first, 3, np.array([0], dtype=np.int32), np.array([1.0]))
     assert (cohorts.day(first, 3)[0], cohorts.day(ALL, 3)[0], cohorts.day(north, 4)[1]) == (3, 2, 5)
 
@@ -100,9 +126,9 @@ def test_under_a_new_reference_counts_over_its_edges_go_and_all_others_stay() ->
     assert whole is not None
     slots = np.flatnonzero(whole).astype(np.int32)
     cohorts.add(ALL, 3, slots, whole[slots])
-    cohorts.dirty.clear()
+    cohorts.take_changes()
     cohorts.remap(old.layout.sections, new.layout)
-    assert cohorts.dirty == {(ALL, 3)}
+    assert set(cohorts.take_changes()[0]) == {(ALL, "3")}
     moved = cohorts.day(ALL, 3)
     assert moved.shape == (new.layout.size,)
     for name in ("rows", "outcomes", "positives", "negatives", "confusion", "score_sum", "calibration_rows"):

@@ -25,6 +25,7 @@ from streams.judge.judge import Judge
 from streams.observe.observe import Observer
 from streams.worker.factories import JudgeFactory
 from tests.streams.logs import START, Log, make_log, write_reference
+from tests.streams.stored_days import all_days
 
 WINDOW = 2 * 3600.0
 REQUESTS, EVERY_S = 1500, 10.0
@@ -143,7 +144,8 @@ class Run:
 
     def cohorts(self) -> dict[tuple[Any, int], np.ndarray]:
         judge = self.judge.models["risk"]
-        return {key: judge.cells.days.day(*key) for key in judge.cells.days.cells()}
+        days = all_days(judge.cells)
+        return {key: days.day(*key) for key in days.cells()}
 
 
 def identities(alerts: Sequence[Alert]) -> list[tuple[str, str, str, float]]:

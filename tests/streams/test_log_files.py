@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from streams.backtest.log_files import LogError, merge, read_log
+from streams.backtest.log_files import LogError, first_event, merge, read_log
 
 NOW = 2_000_000.0
 
@@ -129,3 +129,24 @@ def test_progress_adds_up_to_the_size_of_the_file(tmp_path: Path, name: str) -> 
     assert sum(told) == path.stat().st_size
     assert all(step >= 0 for step in told)
     assert len(told) > 2
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_event(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"timestamp": 1}\r\n{"timestamp": 2}\r\n')
+    assert [(arrived.at, arrived.record.value) for arrived in read_log(path, NOW)] == [
+        (1.0, b'{"timestamp": 1}'),
+        (2.0, b'{"timestamp": 2}'),
+    ]
+
+
+def test_parquet_is_known_by_its_first_bytes_whatever_it_is_called(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    parquet.write_table(pa.table({"timestamp": [1.0, 2.0]}), path)
+    assert [arrived.at for arrived in read_log(path, NOW)] == [1.0, 2.0]
+    assert first_event(path) == b'{"timestamp":1.0}'
+
+
+def test_the_first_event_of_a_log_is_that_of_its_first_line_that_is_not_blank(tmp_path: Path) -> None:
+    assert first_event(lines(tmp_path, "p", "", '{"a": 1}', '{"a": 2}')) == b'{"a": 1}'
+    assert first_event(lines(tmp_path, "l")) is None

@@ -25,8 +25,8 @@ def spans_of(seed: int, panes: int, begins: int, fault: Fault, rows: int = 30) -
     for pane in range(panes):
         dense = vector(KNOWN, draw(rng, rows, fault if pane >= begins else None))
         slots = np.flatnonzero(dense).astype(np.int32)
-        spans.add(pane, slots, dense[slots])
-        for level in range(LEVELS):
+        spans.put(pane, slots, dense[slots])
+        for level in range(1, LEVELS):
             if (pane + 1) % (1 << level) == 0:
                 spans.close(level, pane >> level)
     return spans

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from streams.baselines.reference_files import MAX_SEGMENTS, build_reference, read_reference, read_table
+from streams.baselines.reference_files import MAX_SEGMENTS, build_reference, read_reference
 from streams.baselines.stored_reference import dump_reference
+from streams.baselines.training_tables import read_table
 from streams.counting.features import BadReference
 from streams.counting.layout import Task
 from streams.counting.references import Reference
@@ -145,7 +146,7 @@ def test_cells_of_csv_are_null_number_or_text_by_their_column(tmp_path: Path) ->
         ("gone.csv", None, "does not exist"),
         ("empty.csv", b"", "empty"),
         ("header.csv", b"x,score\n", "no rows"),
-        ("short.csv", b"x,score\n1,0.5\n\n2\n", "line 3: 1 cells"),
+        ("short.csv", b"x,score\n1,0.5\n\n2\n", "line 4: 1 cells"),
         ("twice.csv", b"x,x\n1,2\n", "'x' twice"),
         ("latin.csv", "x\nMünchen\n".encode("latin-1"), "UTF-8"),
         ("cut.csv.gz", gzip.compress(b"x,score\n" + b"1,0.5\n" * 99, mtime=0)[:-6], "cannot be read"),

@@ -28,11 +28,11 @@ from streams.embedded.embedded_errors import EmbeddedDataLost
 from streams.embedded.embedded_watch import GRACE_S, EmbeddedWatch
 from streams.embedded.lag_guard import LagGuard, LogRange
 from streams.observe.observe import Observer
+from streams.transport.beginning import DataGap
 from streams.transport.configured_topics import check_present, topic_specs
 from streams.transport.topics import TopicMissing
 from streams.worker.factories import JudgeFactory, ObserveFactory
 from streams.worker.learned import LearnedBaselines
-from streams.worker.owner import DataGap
 from streams.worker.run import GapTold, worker_settings
 from tests.real.backend import Backend
 from tests.streams.fleet import ROOT, until

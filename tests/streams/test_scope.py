@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from leadline.config import Rules
+from streams.counting.tracked import Tracked
 from streams.judge.incidents import Firing, Where
 from streams.judge.recovery import scaled
 from streams.judge.scope import Scoper
 from streams.judge.spans import BLOCKS, Spans
+from streams.judge.variation import Variation
 from streams.rules.evaluate import Evaluator
 from streams.rules.finding import Finding
 from tests.streams.small_world import (
@@ -32,6 +34,8 @@ from tests.streams.small_world import (
 
 KNOWN = reference()
 EVALUATOR = Evaluator(KNOWN, Rules(), 100.0)
+STEADY = Variation(Tracked(KNOWN, EVALUATOR.subjects, 0, 10.0), KNOWN, 10.0, 1)
+"""Nothing is known to vary by itself."""
 ALPHA = 1e-8
 
 
@@ -52,8 +56,7 @@ def cells_of(seed: int, n: int, *faults: Fault, versions: Sequence[str] = ("1", 
             part: Columns = {name: column[mask] for name, column in columns.items()}
             dense = vector(KNOWN, part)
             slots = np.flatnonzero(dense).astype(np.int32)
-            spans.add(0, slots, dense[slots])
-            spans.close(0, 0)
+            spans.put(0, slots, dense[slots])
             cells[Where(version, "live", f"site={site}" if site is not None else None)] = spans
     return cells
 
@@ -86,7 +89,7 @@ def test_a_fault_is_narrowed_to_its_own_cell(
     signal: str, subject: str | None, fault: Fault, scope: Where, seed: int
 ) -> None:
     cells = cells_of(seed, 900, fault)
-    affected = Scoper(EVALUATOR).narrow(firing(cells, ALL, signal, subject), cells)
+    affected = Scoper(EVALUATOR, STEADY).narrow(firing(cells, ALL, signal, subject), cells)
     assert affected.where == scope
     rows = KNOWN.layout.offset("rows")
     own, whole = cells[scope].blocks[0][0], cells[ALL].blocks[0][0]
@@ -96,12 +99,12 @@ def test_a_fault_is_narrowed_to_its_own_cell(
 def test_a_segment_that_saw_it_first_does_not_keep_it_to_itself() -> None:
     cells = cells_of(4, 900, shift("age", 20.0))
     seen_in = Where(None, "live", "site=north")
-    assert Scoper(EVALUATOR).narrow(firing(cells, seen_in, "psi", "age"), cells).where == ALL
+    assert Scoper(EVALUATOR, STEADY).narrow(firing(cells, seen_in, "psi", "age"), cells).where == ALL
 
 
 def test_the_narrowed_finding_is_told_under_the_limits_that_people_set() -> None:
     cells = cells_of(5, 900, of_site("south", nulls("pulse", 0.5)))
-    told: Finding = Scoper(EVALUATOR).narrow(firing(cells, ALL, "null_rate", "pulse"), cells).finding
+    told: Finding = Scoper(EVALUATOR, STEADY).narrow(firing(cells, ALL, "null_rate", "pulse"), cells).finding
     assert (told.threshold, told.critical) == (Rules().null_rate.warn, Rules().null_rate.critical)
     assert told.strength * told.threshold == pytest.approx(abs(told.value - told.reference))
 
@@ -109,8 +112,8 @@ def test_the_narrowed_finding_is_told_under_the_limits_that_people_set() -> None
 def test_causes_are_what_else_stands_out_in_the_cell() -> None:
     cells = cells_of(6, 900, nulls("pulse", 0.3), shift("score", -0.2))
     seen = firing(cells, ALL, "psi", "score")
-    assert ("null_rate", "pulse") in {finding.key for finding in Scoper(EVALUATOR).causes(seen, ALL, cells)}
-    assert Scoper(EVALUATOR).causes(seen, Where("9", "live", None), cells) == []
+    assert ("null_rate", "pulse") in {finding.key for finding in Scoper(EVALUATOR, STEADY).causes(seen, ALL, cells)}
+    assert Scoper(EVALUATOR, STEADY).causes(seen, Where("9", "live", None), cells) == []
 
 
 def test_scaled_rules_change_effects_and_nothing_else() -> None:

@@ -15,6 +15,7 @@ from streams.core.stage import Record
 from streams.judge.judge import Judge
 from streams.observe.observe import Observer
 from streams.worker.factories import JudgeFactory
+from tests.streams.stored_days import all_days
 
 T0 = 1_700_000_000.0
 MAP = {"a": 0.2, "b": 0.8}
@@ -70,9 +71,10 @@ def judged(config: Config, *parts: list[Record]) -> tuple[Judge, Judge]:
 
 def rows(judge: Judge) -> float:
     model = judge.models["m"]
+    days = all_days(model.cells)
     return sum(
-        model.reference.layout.one(model.cells.days.day(where, day), "rows")
-        for where, day in model.cells.days.cells()
+        model.reference.layout.one(days.day(where, day), "rows")
+        for where, day in days.cells()
         if where == (None, "live", None)
     )
 

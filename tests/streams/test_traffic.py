@@ -42,7 +42,7 @@ class Town:
             self.pane += 1
             for level in range(6):
                 if self.pane % (1 << level) == 0:
-                    for spans in self.cells.values():
+                    for spans in self.cells.values() if level else ():
                         spans.close(level, (self.pane >> level) - 1)
                     told += [
                         (name, (self.pane - MONDAY) / 4, finding.value)
@@ -54,7 +54,7 @@ class Town:
         where = Where(None, "live", segment)
         spans = self.cells.setdefault(where, Spans(6, 2, 0, 1))
         if rows:
-            spans.add(self.pane, np.array([0], dtype=np.int32), np.array([float(rows)]))
+            spans.put(self.pane, np.array([0], dtype=np.int32), np.array([float(rows)]))
             self.traffic.count(segment, self.pane, rows)
 
 

@@ -17,11 +17,12 @@ from streams.core.stage import Arrived, Effects, Send
 from streams.embedded.librdkafka import ApiKey
 from streams.embedded.mock_broker import MockBroker
 from streams.store.tables import Change, Outcome, Owner, StoreUnavailable
+from streams.transport.beginning import DataGap, StateAhead, StateMissing
 from streams.transport.chain import LONG, Place
 from streams.transport.fetcher import Fetcher
+from streams.transport.group_thread import GroupLost
 from streams.transport.intake import Fetched, Intake
-from streams.transport.transport import ClaimTooSlow, GroupLost
-from streams.worker.owner import DataGap, StateAhead, StateMissing
+from streams.transport.transport import ClaimTooSlow
 from tests.real.backend import Backend
 from tests.streams.inside import PARTITIONS, Inside, until
 from tests.streams.toy import Counting
@@ -290,6 +291,40 @@ def test_a_hole_that_nothing_explains_is_reported(inside: Inside, monkeypatch: p
     assert gaps == [DataGap(topic, 0, gone.start, gone.stop)]
 
 
+def test_a_worker_whose_store_is_slow_holds_a_bounded_part_of_the_lag(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixty thousand records wait in the log; what is not counted yet stays there, but for a few batches."""
+    batch, fetch, records = 100, 500, 15_000
+    free, commit, most = asyncio.Event(), inside.tables.commit, 0
+
+    async def slow(owner: Owner, change: Change) -> Outcome:
+        if change.effects.checkpoint:  # of a batch; claims go on
+            await free.wait()
+        return await commit(owner, change)
+
+    monkeypatch.setattr(inside.tables, "commit", slow)
+    inside.send(records)
+
+    async def body() -> None:
+        nonlocal most
+        async with inside.worker(batch_records=batch, fetch_records=fetch) as worker:
+            await until(lambda: bool(worker._owners and worker._owners.intake.fetched), 20, worker)
+            assert worker._owners is not None
+            intake = worker._owners.intake
+            for _ in range(100):
+                await asyncio.sleep(0.02)
+                most = max(most, sum(len(lane.records) for lane in intake.chain.lanes.values()))
+            fetched = intake.fetched
+            free.set()
+            await inside.counted(worker, 120)
+            assert fetched < records
+
+    asyncio.run(body())
+    lanes = 2 * PARTITIONS
+    assert 0 < most <= lanes * (4 * batch + fetch)
+
+
 def test_an_idle_owner_is_folded_without_records(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
     folds: list[int] = []
     fold = Counting.fold
@@ -330,6 +365,41 @@ def test_two_topics_of_an_owner_go_side_by_side_in_broker_time(inside: Inside) -
                 for part in fetched.parts:
                     reached[part.topic] = part.records[-1].timestamp
                 assert abs(reached[topics[0]] - reached[topics[1]]) <= 40 + 5
+        await intake.close()
+
+    asyncio.run(asyncio.wait_for(body(), 60))
+
+
+def test_while_it_lingers_small_pieces_are_collected_and_full_ones_go_at_once(inside: Inside) -> None:
+    async def body() -> None:
+        fetcher = Fetcher({"bootstrap.servers": inside.backend.bootstrap_servers, "group.id": inside.group})
+        place = Place(inside.topics.predictions, 0)
+        intake = Intake(fetcher, {"observe": (inside.topics.predictions,)}, batch_records=30)
+        await intake.place({place: 0})
+        intake.linger_s = 3600.0
+        producer = Producer({"bootstrap.servers": inside.backend.bootstrap_servers, "log_level": 3})
+        sent = 0
+        for count in (5, 10, 10):
+            for _ in range(count):
+                producer.produce(place.topic, key=b"k", value=b"{}", partition=0)
+            producer.flush()
+            sent += count
+            while len(intake.chain.lanes[place].records) < sent:
+                assert await intake.take() == []
+        for _ in range(5):
+            producer.produce(place.topic, key=b"k", value=b"{}", partition=0)
+        producer.flush()
+        while not (ready := await intake.take()):
+            pass
+        assert [len(part.records) for fetched in ready for part in fetched.parts] == [30]
+        producer.produce(place.topic, key=b"k", value=b"{}", partition=0)
+        producer.flush()
+        while not intake.chain.lanes[place].records:
+            assert await intake.take() == []
+        intake.linger_s = 0.0
+        while not (ready := await intake.take()):
+            pass
+        assert ready[0].parts[0].end == 31
         await intake.close()
 
     asyncio.run(asyncio.wait_for(body(), 60))

@@ -8,7 +8,7 @@ from streams.worker.watchdog import EXIT_STALLED, EXIT_STOP_TOO_SLOW, Progress, 
 def watched(stall_s: float = 10.0, stop_s: float = 3.0) -> tuple[Progress, Watchdog, list[int]]:
     ended: list[int] = []
     progress = Progress(stall_s)
-    return progress, Watchdog(progress, stop_s, ended.append), ended
+    return progress, Watchdog(progress, stop_s, lambda status, words: ended.append(status)), ended
 
 
 def test_what_moves_is_left_alone() -> None:

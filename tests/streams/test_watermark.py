@@ -158,3 +158,13 @@ def test_state_from_before_the_start_was_guarded_is_settled() -> None:
     run.written = msgspec.msgpack.encode(old)
     run.start()
     assert run.observer.watermark.settled
+
+
+@pytest.mark.parametrize("cut", range(7))
+def test_a_log_that_ends_with_lone_stamps_has_come_as_far_as_the_last(cut: int) -> None:
+    good = [T0, T0 + 1, T0 + 2]
+    lone = [T0 + 2 * JUMP, T0 + 4 * JUMP, T0 + 7 * JUMP, T0 + 9 * JUMP]
+    assert after([*good, *lone], cut).reached(10 * JUMP) == lone[-1]
+    assert after([*good, *lone, lone[0] - 1], cut).reached(10 * JUMP) < lone[-1]  # an event after them says otherwise
+    assert after([*good, T0 + YEAR], cut).reached(10 * JUMP) == good[-1]  # nobody waits a year for a label
+    assert after(good, min(cut, 3)).reached(10 * JUMP) == good[-1]

@@ -7,6 +7,7 @@ of another batch not seen as a wrong pair count.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -105,15 +106,57 @@ class AddingFactory:
         return Adding(partition, f"{self.prefix}:toy:{partition}", seen)
 
 
+def never_stop() -> None:
+    """Faust hangs when it is stopped, and is deaf to being cancelled."""
+    import asyncio
+
+    from streams.worker.agents import App
+
+    async def stop(self: App) -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+
+    App.stop = stop  # type: ignore[method-assign]
+
+
+def never_fold() -> None:
+    """A batch that is never done; the loop goes on."""
+    import asyncio
+
+    from streams.worker.owner import Work
+
+    async def process(self: Work, parts: object) -> None:
+        await asyncio.Event().wait()
+
+    Work.process = process  # type: ignore[method-assign]
+
+
+def block_the_loop() -> None:
+    """A batch that computes for ever."""
+    import time
+
+    def fold(self: Counting, *_: object) -> Effects:
+        while True:
+            time.sleep(0.1)
+
+    Counting.fold = fold  # type: ignore[assignment,method-assign]
+
+
+HANGS = {"stop": never_stop, "batch": never_fold, "loop": block_the_loop}
+
+
 def main() -> int:
     """A worker process of its own, for tests that kill it. Its settings come as JSON in the first argument."""
     import logging
 
     from streams.transport.settings import Topics, WorkerSettings
-    from streams.worker.worker import run_worker
+    from streams.worker.process import run_worker
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     options = json.loads(sys.argv[1])
+    if hang := options.pop("hang", ""):
+        HANGS[hang]()
     topics = Topics(**options.pop("topics"))
     settings = WorkerSettings(topics=topics, worker_id=f"toy-{os.getpid()}", **options)
     return run_worker(settings, CountingFactory(topics.digests), AddingFactory(settings.key_prefix))
