@@ -59,6 +59,10 @@ class Evidence(_Part):
     noise_floor: Figure = None
     threshold: Figure = None
     log10_p: Figure = Field(default=None, description="log10 of the p-value under no change; more negative is surer")
+    design_effect: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = Field(
+        default=1.0,
+        description="how many rows count as one independent row, as past spans vary; log10_p has been divided by it",
+    )
     span_s: Instant = Field(description="length of the window looked at, seconds")
     scope: Scope = Scope()
     detail: str | None = Field(default=None, description="in words: which bins, categories or names moved")

@@ -82,6 +82,8 @@ def evidence_line(evidence: Evidence) -> str:
             if evidence.log10_p > LEAST_LOG10_P
             else f", p below 1e{LEAST_LOG10_P}"
         )
+    if evidence.design_effect > 1.0:
+        parts.append(f" with {number(evidence.design_effect)} rows worth one, as past spans vary")
     parts.append(f", over {duration(evidence.span_s)}, {clean(str(evidence.scope))}")
     if evidence.detail:
         parts.append(f": {clean(evidence.detail)}")

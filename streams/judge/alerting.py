@@ -251,6 +251,7 @@ def _evidence(row: EvidenceRow) -> Evidence:
         noise_floor=_number(finding.floor),
         threshold=_number(finding.threshold),
         log10_p=_number(finding.log10_p),
+        design_effect=finding.design_effect,
         span_s=row.end - row.start,
         scope=scope_of(row.where, None),
         detail=finding.detail or None,

@@ -133,7 +133,7 @@ class Scoper:
     def _among_spans(self, where: Where, look: Look, finding: Finding) -> Finding | None:
         """The finding with what is left of its chance in that cell; None where such spans are so by themselves."""
         judged, passes = self.variation.judged(where, look, finding, math.log(UPSTREAM_ALPHA))
-        return judged if passes or judged.dispersion <= 1.0 else None
+        return judged if passes or judged.design_effect <= 1.0 else None
 
     def causes(self, firing: Firing, where: Where, cells: Mapping[Where, Spans]) -> list[Finding]:
         """What else stands out in that cell and span: a weaker door than an alert's, because something is known to be wrong."""

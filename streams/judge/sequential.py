@@ -98,16 +98,16 @@ class Sequential:
         """
         finding = firing.finding
         level = variation.level_of(firing.end - firing.start)
-        dispersion = variation.dispersion(firing.where, level, firing.start / variation.pane_s, finding)
-        if dispersion <= 1.0:
+        design_effect = variation.design_effect(firing.where, level, firing.start / variation.pane_s, finding)
+        if design_effect <= 1.0:
             return firing
         stream = self._places[str(finding.subject)]
         moved = finding.strength * finding.threshold * stream.unit / stream.sd
-        log_p = float(normal_log_p(moved * math.sqrt(finding.n / dispersion)))
+        log_p = float(normal_log_p(moved * math.sqrt(finding.n / design_effect)))
         if log_p > math.log(alpha):
             return None
         log10_p = max(finding.log10_p, log_p / LN10)
-        return firing._replace(finding=finding._replace(log10_p=log10_p, dispersion=dispersion))
+        return firing._replace(finding=finding._replace(log10_p=log10_p, design_effect=design_effect))
 
     def _feed(self, group: Group, chunk: Chunk, where: Where, when: float) -> Iterator[Firing]:
         rules = self.evaluator.rules

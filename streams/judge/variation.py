@@ -153,7 +153,7 @@ class Variation:
             known[level, before] = told
         return told
 
-    def dispersion(self, where: Where, level: int, before: float, finding: Finding) -> float:
+    def design_effect(self, where: Where, level: int, before: float, finding: Finding) -> float:
         """How many of the finding's rows are worth one independent row, as spans that ended by pane `before` say."""
         place = self._place(finding)
         if place is None:
@@ -176,11 +176,11 @@ class Variation:
     def judged(self, where: Where, look: Look, finding: Finding, log_alpha: float) -> Judged:
         """The finding with the chance that is left of it, and whether it is still below alpha. `look` is (level, blocks, last block)."""
         level, count, block = look
-        dispersion = self.dispersion(where, level, (block - count + 1) << level, finding)
-        if dispersion <= 1.0:
+        design_effect = self.design_effect(where, level, (block - count + 1) << level, finding)
+        if design_effect <= 1.0:
             return Judged(finding, True)
-        log10_p = finding.log10_p / dispersion
-        return Judged(finding._replace(log10_p=log10_p, dispersion=dispersion), log10_p <= log_alpha / LN10)
+        log10_p = finding.log10_p / design_effect
+        return Judged(finding._replace(log10_p=log10_p, design_effect=design_effect), log10_p <= log_alpha / LN10)
 
     # -- rows ------------------------------------------------------------------------------------------------------------------
 

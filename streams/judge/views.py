@@ -200,6 +200,7 @@ def incident_row(incident: Incident) -> dict[str, Any]:
                 "reference": _finite(row.finding.reference),
                 "n": row.finding.n,
                 "log10_p": _finite(row.finding.log10_p),
+                "design_effect": row.finding.design_effect,
             }
             for row in incident.evidence
         ],

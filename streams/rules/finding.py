@@ -27,7 +27,7 @@ class Finding(NamedTuple):
     strength: float
     detail: str = ""
     """In words: which category, class or name it is about."""
-    dispersion: float = 1.0
+    design_effect: float = 1.0
     """How many of its rows are worth one independent row: `log10_p` says so already."""
 
     @property

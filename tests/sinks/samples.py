@@ -53,6 +53,7 @@ def full_alert() -> Alert:
                 noise_floor=0.012,
                 threshold=0.2,
                 log10_p=-12.5,
+                design_effect=4.2,
                 span_s=300.0,
                 scope=Scope(model_version="3"),
                 detail="bin 70 to 80 doubled",

@@ -72,8 +72,8 @@ def test_the_telling_has_severity_model_scope_what_since_value_change_and_advice
     assert facts["Since"].startswith("2026-09-21 14:13:20 UTC, 1 min 30 s before this message (between ")
     assert facts["Ended"] == "2026-09-21 15:13:20 UTC, after 1 h"
     assert told.evidence == (
-        "psi of age: 0.3123 against 0.1 (n = 4,200; noise alone reaches 0.012), threshold 0.2, p about 1e-12, "
-        "over 5 min, version 3: bin 70 to 80 doubled",
+        "psi of age: 0.3123 against 0.1 (n = 4,200; noise alone reaches 0.012), threshold 0.2, p about 1e-12 "
+        "with 4.2 rows worth one, as past spans vary, over 5 min, version 3: bin 70 to 80 doubled",
     )
     assert told.changes == ("deploy 3 at 2026-09-21 14:11:20 UTC, 2 min before the onset: new scaler",)
     assert told.advice == ("Compare the scaler of version 3 with version 2.",)
@@ -88,7 +88,7 @@ def test_the_interval_of_the_onset_names_a_date_only_where_it_is_another() -> No
 
 def test_a_chance_that_nobody_can_tell_from_none_is_no_number() -> None:
     evidence = full_alert().evidence[0].model_copy(update={"log10_p": -50_000.0})
-    assert ", p below 1e-300, " in evidence_line(evidence)
+    assert ", p below 1e-300 " in evidence_line(evidence)
 
 
 def test_no_figure_is_said_so() -> None:

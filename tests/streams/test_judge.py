@@ -22,6 +22,7 @@ from streams.baselines.reference_files import read_reference
 from streams.core.stage import Effects, Record
 from streams.counting.references import Reference
 from streams.judge.judge import Judge
+from streams.judge.judge_rows import VARIATION_TABLE
 from streams.observe.observe import Observer
 from streams.worker.factories import JudgeFactory
 from tests.streams.logs import START, Log, make_log, write_reference
@@ -174,6 +175,8 @@ def test_a_judge_that_is_restarted_says_what_one_says_that_is_not(
     assert set(restarted.store) == set(whole.store)
     for table, rows in whole.store.items():
         assert set(restarted.store[table]) == set(rows), table
+    assert whole.store[VARIATION_TABLE]
+    assert restarted.store[VARIATION_TABLE] == whole.store[VARIATION_TABLE]
     assert_same_cohorts(whole, restarted)
     assert restarted.written == whole.written
 
