@@ -224,8 +224,7 @@ class ModelJudge:
         for where, look, findings in told:
             level, count, block = look
             start = (block - count + 1 << level) * self.pane_s
-            for found in findings:
-                finding, passes = self.variation.judged(where, look, found, log_alpha)
+            for finding, passes in self.variation.among(where, look, findings, log_alpha):
                 if not passes:
                     continue
                 firing = Firing(where, finding, start, when, look)

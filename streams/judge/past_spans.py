@@ -21,6 +21,8 @@ HALF_LIFE_S = 3.5 * 86_400.0
 """What is usual is forgotten by half in so long."""
 OUTLIER = 8.0
 """A span that lies so many times as far as usual is no part of what is usual."""
+FARTHEST = 60_000.0
+"""Distances are kept in two bytes: a third of a percent is near enough."""
 COLUMNS = ("ends", "excess", "rare", "rankings")
 
 Floats = npt.NDArray[np.float64]
@@ -38,9 +40,13 @@ class Ring(msgspec.Struct):
     def is_due(self, end: int) -> bool:
         return not self.ends or end - self.ends[-1] >= self.spacing
 
+    @property
+    def is_full(self) -> bool:
+        return len(self.ends) >= KEPT
+
     def add(self, end: int, excess: Floats, rare: npt.NDArray[np.bool_], rankings: Floats, longest: int) -> None:
         """A half goes where it is full: every other one while the spacing may still double, then the oldest."""
-        if len(self.ends) >= KEPT:
+        if self.is_full:
             doubles = 2 * self.spacing <= longest
             kept = range(1, KEPT, 2) if doubles else range(KEPT - KEPT // 2, KEPT)
             self.spacing *= 2 if doubles else 1
@@ -48,7 +54,7 @@ class Ring(msgspec.Struct):
                 column = getattr(self, name)
                 setattr(self, name, [column[at] for at in kept])
         self.ends.append(end)
-        self.excess.append(excess.astype("<f4").tobytes())
+        self.excess.append(np.minimum(excess, FARTHEST).astype("<f2").tobytes())
         self.rare.append(np.packbits(rare).tobytes())
         self.rankings.append(rankings.astype("<f4").tobytes())
 
@@ -99,8 +105,9 @@ class PastSpans:
             return False
         n = float(table.shares[:, 1].max(initial=0.0))
         rankings = np.concatenate([table.rankings, np.full((len(table.rankings), 1), n)], axis=1)
+        if ring.is_full:
+            self._found.pop(level, None)  # else what the first spans say stays what it was
         ring.add(end, excess.value, excess.rare, rankings, longest)
-        self._found.pop(level, None)
         return True
 
     def gather(self, level: int, table: Table, excess: Excess | None, length_s: float) -> None:
@@ -133,7 +140,7 @@ class PastSpans:
             return None
         known = self._found.setdefault(level, {})
         if spans not in known:
-            value = np.frombuffer(b"".join(ring.excess[:spans]), "<f4").reshape(spans, -1).T
+            value = np.frombuffer(b"".join(ring.excess[:spans]), "<f2").reshape(spans, -1).T
             packed = np.frombuffer(b"".join(ring.rare[:spans]), np.uint8).reshape(spans, -1)
             rare = np.unpackbits(packed, axis=1)[:, : len(value)].T.astype(np.bool_)
             found = variation(value, rare)
@@ -167,11 +174,17 @@ class PastSpans:
         )
 
 
+def _median(values: Floats) -> Floats:
+    """Of each row's numbers; NaN where there is none. (numpy's `nanmedian` goes row by row.)"""
+    known = (~np.isnan(values)).sum(axis=1, keepdims=True)
+    last = np.sort(values, axis=1)  # NaNs last
+    low, high = np.maximum(known - 1, 0) // 2, np.minimum(known // 2, values.shape[1] - 1)
+    return np.asarray((np.take_along_axis(last, low, 1) + np.take_along_axis(last, high, 1))[:, 0] / 2)
+
+
 def _of_rankings(ring: Ring, spans: int) -> Variation:
     """Against their own middle: rankings do not add, so nothing else is usual of them."""
     table = np.frombuffer(b"".join(ring.rankings[:spans]), "<f4").astype(np.float64).reshape(spans, -1, 3)
     value, error, n = table.transpose(2, 1, 0)
-    known = ~np.isnan(value)
-    middle = np.array([np.median(row[some]) if some.any() else np.nan for row, some in zip(value, known, strict=True)])
-    found = mean_excess(n, value, np.inf, middle[:, None], n * error**2)
+    found = mean_excess(n, value, np.inf, _median(value)[:, None], n * error**2)
     return variation(found.value, found.rare)

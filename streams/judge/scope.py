@@ -143,5 +143,5 @@ class Scoper:
         if spans is None or base is None:
             return []
         found = self.evaluator.findings(spans.dense(spans.members(level, count, block)), base, UPSTREAM_ALPHA)
-        judged = (self.variation.judged(where, firing.look, finding, math.log(UPSTREAM_ALPHA)) for finding in found)
+        judged = self.variation.among(where, firing.look, found, math.log(UPSTREAM_ALPHA))
         return [finding for finding, passes in judged if passes]

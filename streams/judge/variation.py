@@ -12,13 +12,13 @@ without such an order counts as independent.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from detectors.dependence import GATE, design_effect
+from detectors.dependence import GATE
 from streams.counting.layout import Vector
 from streams.counting.references import Reference
 from streams.counting.tracked import Tracked
@@ -155,13 +155,16 @@ class Variation:
 
     def design_effect(self, where: Where, level: int, before: float, finding: Finding) -> float:
         """How many of the finding's rows are worth one independent row, as spans that ended by pane `before` say."""
+        return self._effect(self.rho(where, level, before), finding)
+
+    def _effect(self, common: Sequence[float], finding: Finding) -> float:
         place = self._place(finding)
         if place is None:
             return 1.0
-        rho = self.rho(where, level, before)[place]
+        rho = common[place]
         if math.isnan(rho):
             rho = self._of_training(self.tracked.keys[place], finding.n)
-        return float(design_effect(finding.n, rho)) if rho > 0.0 else 1.0
+        return 1.0 + finding.n * rho
 
     def _place(self, finding: Finding) -> int | None:
         if finding.key not in self._places:
@@ -174,13 +177,22 @@ class Variation:
         return next((rho for rows, rho in reversed(steps) if rows <= n), steps[0][1]) if steps else 0.0
 
     def judged(self, where: Where, look: Look, finding: Finding, log_alpha: float) -> Judged:
-        """The finding with the chance that is left of it, and whether it is still below alpha. `look` is (level, blocks, last block)."""
+        """The finding with the chance that is left of it, and whether it is still below alpha."""
+        return next(self.among(where, look, (finding,), log_alpha))
+
+    def among(self, where: Where, look: Look, findings: Sequence[Finding], log_alpha: float) -> Iterator[Judged]:
+        """The same for each of one look's findings. `look` is (level, blocks, last block)."""
+        if not findings:
+            return
         level, count, block = look
-        design_effect = self.design_effect(where, level, (block - count + 1) << level, finding)
-        if design_effect <= 1.0:
-            return Judged(finding, True)
-        log10_p = finding.log10_p / design_effect
-        return Judged(finding._replace(log10_p=log10_p, design_effect=design_effect), log10_p <= log_alpha / LN10)
+        common = self.rho(where, level, (block - count + 1) << level)
+        for finding in findings:
+            effect = self._effect(common, finding)
+            if effect <= 1.0:
+                yield Judged(finding, True)
+                continue
+            log10_p = finding.log10_p / effect
+            yield Judged(finding._replace(log10_p=log10_p, design_effect=effect), log10_p <= log_alpha / LN10)
 
     # -- rows ------------------------------------------------------------------------------------------------------------------
 
