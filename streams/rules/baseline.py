@@ -14,12 +14,12 @@ from detectors.shares import Estimate, lower_limit, upper_limit
 from streams.counting.layout import Layout, Vector
 from streams.counting.log_bins import slower_than
 from streams.counting.references import Reference
+from streams.counting.subjects import Subjects
 from streams.figures.binary_figures import mean_loss
 from streams.figures.class_figures import OTHER_CLASS, class_histograms, confusion_of
 from streams.figures.outcome_figures import business_mean
 from streams.rules.screen import PooledPsi, PrecisionAtShare
 from streams.rules.share_rule import LIMIT_ALPHA
-from streams.rules.subjects import Subjects
 
 
 @dataclass(frozen=True)

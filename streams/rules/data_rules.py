@@ -10,11 +10,11 @@ from detectors.shares import upper_limit
 from leadline.alert import Layer
 from leadline.config import Limits, Rules
 from streams.counting.references import Reference
+from streams.counting.subjects import Subjects
 from streams.rules.finding import Finding
 from streams.rules.looks import Looks
 from streams.rules.share_looks import shares_of_looks
 from streams.rules.share_rule import LIMIT_ALPHA, share_findings
-from streams.rules.subjects import Subjects
 
 
 class DataRules:

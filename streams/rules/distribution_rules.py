@@ -11,11 +11,11 @@ from detectors.shares import normal_log_p
 from leadline.alert import Layer
 from leadline.config import Rules
 from streams.counting.references import Reference
+from streams.counting.subjects import Subjects
 from streams.rules.finding import Finding, found
 from streams.rules.looks import Floats, Integers, Looks
 from streams.rules.refitted_scaler import RefittedScaler
 from streams.rules.screen import shifts
-from streams.rules.subjects import Subjects
 
 
 class DistributionRules:

@@ -27,7 +27,6 @@ from streams.rules.name_rules import NameRules
 from streams.rules.outcome_rules import OutcomeRules
 from streams.rules.rule import Rule
 from streams.rules.shape_rules import ShapeRules
-from streams.rules.subjects import Subjects
 
 
 class Evaluator:
@@ -45,7 +44,7 @@ class Evaluator:
         self.rules = rules
         self.layout = reference.layout
         self.latency_slo_ms = latency_slo_ms
-        self.subjects = Subjects(reference)
+        self.subjects = reference.subjects
         self.of_shapes = ShapeRules(self.subjects, rules)
         self.of_means = MeanRules(self.layout, rules)
         self.of_facts = FactRules(self.layout, rules)

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.counting.layout import Layout, Vector
+from streams.counting.subjects import Subjects
 from streams.rules.baseline import Baseline
-from streams.rules.subjects import Subjects
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -8,9 +8,9 @@ import numpy as np
 
 from leadline.config import Limits
 from streams.counting.references import Reference
+from streams.counting.subjects import Subjects
 from streams.rules.finding import LN10, Finding, found
 from streams.rules.looks import Looks
-from streams.rules.subjects import Subjects
 
 NEAR_MEAN, NEAR_STD = 0.3, 1.4  # standardised: mean within 0.3 of 0, deviation within a factor of 1.4 of 1
 FAR_MEAN, FAR_STD = 1.0, 2.0  # the reference is not: mean beyond 1, deviation beyond a factor of 2

@@ -14,10 +14,10 @@ from leadline.alert import Layer
 from leadline.config import Rules
 from streams.counting.features import FINE_BINS
 from streams.counting.layout import Vector
+from streams.counting.subjects import Subjects
 from streams.rules.finding import Finding, found
 from streams.rules.looks import Looks
 from streams.rules.share_rule import LIMIT_ALPHA, share_findings
-from streams.rules.subjects import Subjects
 
 MANY_CATEGORIES = 50
 Floats = npt.NDArray[np.float64]
