@@ -1,8 +1,7 @@
 """Is a worker's memory flat? Millions of events through `leadline run` on real Kafka and Redis, and millions of requests pending in Redis.
 
-    make kafka-up
-    python benchmarks/soak.py --bootstrap 127.0.0.1:9092 --redis redis://127.0.0.1:6379/0
-    python benchmarks/soak.py --events 500000 --pending 1000000        a short form
+    python benchmarks/soak.py                                         # brings its own Apache Kafka and Redis
+    python benchmarks/soak.py --events 500000 --pending 1000000       # a short form
 
 Two runs, each with a worker, topics and keys of its own, published as fast as Kafka takes it, so that the worker reads behind
 a growing lag: *flow*, a delay window of a day, a prediction a second of event time, each labelled two hours later; *pending*,
@@ -34,6 +33,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import soak_load
+from benchmarks.servers import NoServers, servers
 from benchmarks.soak_figures import Sample, at_shares, slope, sparkline
 from benchmarks.soak_ground import PARTITIONS, Ground, Soak
 from benchmarks.soak_load import Flow
@@ -191,8 +191,8 @@ def show(console: Console, found: dict[str, Any]) -> None:
 
 
 def main(
-    bootstrap: Annotated[str, typer.Option(help="A real Apache Kafka, host:port.")] = "127.0.0.1:9092",
-    redis: Annotated[str, typer.Option(help="A Redis that nobody else writes to.")] = "redis://127.0.0.1:6379/0",
+    bootstrap: Annotated[str | None, typer.Option(help="A real Apache Kafka, host:port.")] = None,
+    redis: Annotated[str | None, typer.Option(help="A Redis that nobody else writes to.")] = None,
     events: Annotated[
         int, typer.Option(help="Of the flow, half predictions, half labels; 0: leave it out.")
     ] = 5_000_000,
@@ -213,9 +213,12 @@ def main(
         flow = Flow(rows=pending, begin_s=now - 29 * DAY_S, span_s=29 * DAY_S - 60, label_after=None)
         soaks.append(Soak("pending", flow, 30 * DAY_S))
     found = []
-    with tempfile.TemporaryDirectory(prefix="leadline-soak-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="leadline-soak-") as folder,
+        servers(bootstrap, redis, Path(folder), console.print) as (kafka, store),
+    ):
         for soak in soaks:
-            found.append(run(soak, bootstrap, redis, Path(folder), console))
+            found.append(run(soak, kafka, store, Path(folder), console))
             show(console, found[-1])
             if json_file:
                 json_file.write_text(json.dumps(found))
@@ -224,6 +227,6 @@ def main(
 if __name__ == "__main__":
     try:
         typer.run(main)
-    except WrongCount as error:
+    except (WrongCount, NoServers) as error:
         Console(stderr=True).print(f"[red]{error}", highlight=False)
         sys.exit(1)

@@ -182,7 +182,7 @@ def _first(error: ValueError) -> str:
 def _clock(now: str | None) -> float:
     if now is None:
         return time.time()
-    from streams.core.decode import parse_rfc3339
+    from streams.core.rfc3339 import parse_rfc3339
 
     try:
         return float(now)

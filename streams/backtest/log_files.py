@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.core.decode import parse_rfc3339
+from streams.core.rfc3339 import parse_rfc3339
 from streams.core.stage import Record
 
 MAX_STEP_S = 3600.0  # a line this much later than one of the next two has a stamp that is wrong

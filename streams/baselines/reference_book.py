@@ -22,6 +22,7 @@ class ReferenceBook:
         self._known: dict[str, Reference] = dict(given or {})
         self._bare: dict[str, Reference] = {}
         self._layouts: dict[tuple[Task, *tuple[tuple[str, ...], ...]], Reference] = {}
+        self._read_already: dict[str, Reference] = {}
         shared = config.models.get("*")
         self._shared = self._read("*", shared.reference) if shared and shared.reference else None
         for model_id, model in config.models.items():
@@ -29,9 +30,15 @@ class ReferenceBook:
                 self._known[model_id] = self._read(model_id, model.reference)
 
     def _read(self, model_id: str, path: Path) -> Reference:
+        """Read once for all models that give the same file the same meaning: they are worked on together."""
         model = self.config.model_for(model_id)
+        asked = repr(
+            (path, model.task, model.positive_label, model.threshold, model.business, model.probes, model.resources)
+        )
+        if asked in self._read_already:
+            return self._read_already[asked]
         try:
-            return read_reference(
+            found = self._read_already[asked] = read_reference(
                 path,
                 task=model.task,
                 positive_label=model.positive_label,
@@ -42,6 +49,7 @@ class ReferenceBook:
             )
         except (BadReference, OSError) as error:
             raise ConfigError(f"models.{model_id}.reference: {error}") from None
+        return found
 
     def find(self, model_id: str) -> Reference | None:
         """The reference, or None while there is none."""

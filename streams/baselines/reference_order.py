@@ -14,7 +14,6 @@ from detectors.dependence import GATE, LEAST_SPANS, variation
 from streams.counting.layout import Vector
 from streams.counting.log_bins import slower_than
 from streams.counting.references import Reference
-from streams.counting.subjects import Subjects
 from streams.counting.tracked import Key, Tracked, excess_of
 
 BLOCK_ROWS = 32
@@ -28,9 +27,7 @@ def order_variation(reference: Reference, blocks: Sequence[Vector]) -> dict[Key,
     everything = reference.cell(None)
     if everything is None or len(blocks) < LEAST_SPANS:
         return {}
-    tracked = Tracked(
-        reference, Subjects(reference), slower_than(reference.layout.part(everything, "latency"), 0.99), 1.0
-    )
+    tracked = Tracked(reference, slower_than(reference.layout.part(everything, "latency"), 0.99), 1.0)
     usual = tracked.table(everything)
     runs, rows = list(blocks), BLOCK_ROWS
     found: list[tuple[int, np.ndarray]] = []

@@ -16,6 +16,7 @@ from detectors.binning import NumericBins
 from detectors.embedding import FrozenPca
 from streams.counting.features import Feature
 from streams.counting.layout import Layout, Task, Vector
+from streams.counting.subjects import Subjects
 
 
 class Reference:
@@ -91,6 +92,11 @@ class Reference:
         ):
             return 0.0
         return float(self.score.bins.edges[len(self.score.bins.edges) // 2])
+
+    @cached_property
+    def subjects(self) -> Subjects:
+        """Where the counts of features and score stand in a vector."""
+        return Subjects(self.layout, self.features, self.score)
 
     @cached_property
     def ranged_features(self) -> tuple[int, ...]:

@@ -16,7 +16,6 @@ from detectors.dependence import Excess, histogram_excess, mean_excess, share_ex
 from streams.counting.layout import Layout, Vector
 from streams.counting.means import means_of
 from streams.counting.references import Reference
-from streams.counting.subjects import Subjects
 
 Floats = npt.NDArray[np.float64]
 Key = tuple[str, str | None]
@@ -63,9 +62,9 @@ def excess_of(table: Table, usual: Table, held: bool) -> Excess:
 class Tracked:
     """The statistics of one reference. `keys` are their names, in the order histograms, shares, means, rankings."""
 
-    def __init__(self, reference: Reference, subjects: Subjects, slow: int, least_per_class: float) -> None:
+    def __init__(self, reference: Reference, slow: int, least_per_class: float) -> None:
         """`slow` is the first bin of the latency that counts as slow."""
-        layout, self.least = reference.layout, least_per_class
+        layout, subjects, self.least = reference.layout, reference.subjects, least_per_class
         self.layout, self.binary = layout, reference.task == "binary"
         self._entries: list[tuple[int, int, float]] = []
         self._at = 0
@@ -81,7 +80,7 @@ class Tracked:
             self._bins([(slot, 1.0) for slot in range(*_ends(layout, "predicted"))])
             keys.append(("predicted_share", None))
         self.histograms = len(keys)
-        shares = list(_shares(reference, subjects, slow))
+        shares = list(_shares(reference, slow))
         for _, hits, rows in shares:
             self._sum(hits)
             self._sum(rows)
@@ -146,9 +145,9 @@ def _ends(layout: Layout, section: str) -> tuple[int, int]:
     return int(part.start), int(part.stop)
 
 
-def _shares(reference: Reference, subjects: Subjects, slow: int) -> Sequence[tuple[Key, list[Part], list[Part]]]:
+def _shares(reference: Reference, slow: int) -> Sequence[tuple[Key, list[Part], list[Part]]]:
     """(key, what counts as a hit, what counts as a row)."""
-    layout = reference.layout
+    layout, subjects = reference.layout, reference.subjects
     rows: list[Part] = [("rows", 1.0)]
     found: list[tuple[Key, list[Part], list[Part]]] = []
     for at, name in enumerate(subjects.names):

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from detectors.shares import share
-from streams.counting.figure import NAN, Figure, estimated, subject_of
+from streams.counting.figure import NAN, Figure, Side, estimated, subject_of
 from streams.counting.layout import Vector
 from streams.counting.references import Reference
 from streams.figures.mean_figures import mean_figures
-from streams.figures.subject_figures import subject_figures
+from streams.figures.subject_figures import Shares, rates
 
 
-def data_figures(reference: Reference, vector: Vector, baseline: Vector | None) -> Iterator[Figure]:
-    """Figures of what came in."""
+def data_figures(
+    reference: Reference, vector: Vector, baseline: Vector | None, of_subjects: Sequence[Sequence[Figure]]
+) -> Iterator[Figure]:
+    """Figures of what came in. `of_subjects` is `subject_figures`' list."""
     layout = reference.layout
     rows = round(layout.one(vector, "rows"))
     yield Figure("data", "rows", None, float(rows), rows, NAN, NAN)
     if not rows:
         return
-    for feature in reference.features:
-        yield from subject_figures(
-            feature, f"feature:{feature.name}", subject_of(feature.name), layout, vector, baseline, "data"
-        )
+    far = _far_rates(reference, vector, baseline)
+    absent = vector[reference.subjects.absent].tolist()
+    for at, feature in enumerate(reference.features):
+        yield from of_subjects[at]
         if feature.far_codes is not None:
-            of_live = layout.part(vector, f"feature:{feature.name}")
-            of_base = layout.part(baseline, f"feature:{feature.name}") if baseline is not None else None
-            yield estimated(
-                "data",
-                "out_of_distribution_rate",
-                share(of_live[feature.far_codes].sum(), of_live.sum()),
-                share(of_base[feature.far_codes].sum(), of_base.sum()) if of_base is not None else None,
-                subject_of(feature.name),
-            )
-        absent = layout.one(vector, f"absent:{feature.name}")
-        if absent:
-            yield Figure("data", "absent_rate", subject_of(feature.name), absent / rows, rows, 0.0, NAN)
+            yield far[at]
+        if absent[at]:
+            yield Figure("data", "absent_rate", subject_of(feature.name), absent[at] / rows, rows, 0.0, NAN)
     if reference.features:
         live = share(layout.one(vector, "out_of_distribution"), rows)
         base = (
@@ -55,3 +50,18 @@ def data_figures(reference: Reference, vector: Vector, baseline: Vector | None) 
         if stated and baseline is not None and layout.one(baseline, f"{section}_rows"):
             unknown = layout.part(vector, section)[layout.part(baseline, section) <= 0]
             yield estimated("data", signal, share(float(unknown.max(initial=0.0)), stated), None)
+
+
+def _far_rates(reference: Reference, vector: Vector, baseline: Vector | None) -> list[Figure]:
+    """Values beyond three deviations, of each feature and of the score."""
+    subjects = reference.subjects
+    if not subjects.all:
+        return []
+
+    def side(counts: Vector) -> Shares:
+        padded = np.append(counts, 0.0)
+        return padded[subjects.far].sum(axis=1), subjects.grouped(counts).sum(axis=1)
+
+    layers: list[Side] = ["data"] * len(subjects.all)
+    base = side(baseline) if baseline is not None else None
+    return rates("out_of_distribution_rate", layers, subjects.names, side(vector), base)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -13,19 +13,22 @@ from streams.counting.layout import COLLAPSE_SLOTS, Layout, Vector
 from streams.counting.log_bins import LATENCY_MS, slower_than
 from streams.counting.references import Reference
 from streams.figures.mean_figures import mean_figures
-from streams.figures.subject_figures import subject_figures
 
 
 def model_figures(
-    reference: Reference, vector: Vector, baseline: Vector | None, latency_slo_ms: float | None = None
+    reference: Reference,
+    vector: Vector,
+    baseline: Vector | None,
+    of_subjects: Sequence[Sequence[Figure]],
+    latency_slo_ms: float | None = None,
 ) -> Iterator[Figure]:
-    """Figures of what the model answered."""
+    """Figures of what the model answered. `of_subjects` is `subject_figures`' list."""
     layout = reference.layout
     rows = round(layout.one(vector, "rows"))
     if not rows:
         return
     if reference.score is not None:
-        yield from subject_figures(reference.score, "score", "score", layout, vector, baseline, "model")
+        yield from of_subjects[-1]
     else:
         yield Figure("model", "mean", "score", layout.one(vector, "score_sum") / rows, rows, NAN, NAN)
     if reference.task == "binary":

@@ -79,7 +79,7 @@ class ModelJudge:
 
     def _tracked(self) -> Tracked:
         slow = self.evaluator.of_model.slow_from(self.reference.cell(None))
-        return Tracked(self.reference, self.evaluator.subjects, slow, self.rules.minimum_per_class)
+        return Tracked(self.reference, slow, self.rules.minimum_per_class)
 
     def _live(self) -> LiveBaseline:
         return LiveBaseline(self.reference, self.config.model_for(self.model_id).learn_rows)

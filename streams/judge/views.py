@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -11,14 +11,15 @@ import msgspec
 
 from leadline.config import Config
 from streams.baselines.stored_reference import dump_reference
-from streams.counting.figure import Figure
+from streams.counting.figure import Figure, Side
+from streams.counting.layout import Vector
 from streams.figures.figures import figures
 from streams.judge.incidents import Incident
 from streams.judge.model_judge import ModelJudge
 from streams.judge.model_wide_figures import of_labels, of_recent_days
 
 EVERY_S = 2.0  # processing time between two refreshes of a model: views cost more than counting
-CELLS_A_S = 100.0  # signals of so many cells are rendered a second: few hundredths of a core, however many models
+CELLS_A_S = 50.0  # signals of so many cells are rendered a second by each judge, however many models it has
 HISTORY = 20
 
 
@@ -108,19 +109,17 @@ class Views:
             longest = spans.recent(judge.cells.closed, judge.rules.minimum_rows, judge.rules.minimum_rows)
             baseline = judge.live.vector(where.segment)
             firing = {row.key: incident for incident in judge.incidents for row in incident.evidence}
-            for layers, source, first in (
+            shows: list[tuple[Sequence[Side], Vector | None, int]] = [
                 (("data", "model"), vector, start),
                 (("outcome",), longest[0] if longest else None, longest[1] if longest else 0),
-            ):
+            ]
+            for layers, source, first in shows:
                 if source is None:
                     continue
-                for figure in figures(judge.reference, source, baseline, judge.evaluator.latency_slo_ms):
-                    if figure.layer in layers:
-                        name = "|".join(
-                            [where.version or "*", where.segment or "*", figure.signal, figure.subject or "*"]
-                        )
-                        incident = firing.get((where, figure.signal, figure.subject))
-                        shown[name] = _json(self._signal(figure, incident, judge, first))
+                for figure in figures(judge.reference, source, baseline, judge.evaluator.latency_slo_ms, layers):
+                    name = "|".join([where.version or "*", where.segment or "*", figure.signal, figure.subject or "*"])
+                    incident = firing.get((where, figure.signal, figure.subject))
+                    shown[name] = _json(self._signal(figure, incident, judge, first))
         layout, control, usual = judge.reference.layout, judge.groups.control, judge.reference.cells
         firing = {row.key: incident for incident in judge.incidents for row in incident.evidence}
         for where, _, start_s, end_s, figure in chain(

@@ -10,11 +10,12 @@ import msgspec
 import numpy as np
 
 from leadline.events import FeatureValue, Label, LearningRow, Prediction
-from streams.core.decode import LARGEST_INTEGER, too_large_integers
+from streams.core.colons import LARGEST_INTEGER
 from streams.core.decoded import Column, Decoded, Fault
 from streams.core.request_keys import key_hashes
 from streams.core.stage import Record
 from streams.core.table import Table
+from streams.core.what_is_wrong import too_large_integers
 from streams.counting.measure import Columns, measure
 from streams.counting.optional_fields import count_schema, tally_optional
 from streams.counting.references import Reference

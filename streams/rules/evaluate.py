@@ -15,7 +15,6 @@ import numpy.typing as npt
 from leadline.config import Rules
 from streams.counting.layout import Vector
 from streams.counting.references import Reference
-from streams.counting.subjects import Subjects
 from streams.rules.baseline import Baseline, prepare
 from streams.rules.data_rules import DataRules
 from streams.rules.distribution_rules import DistributionRules
@@ -45,7 +44,7 @@ class Evaluator:
         self.rules = rules
         self.layout = reference.layout
         self.latency_slo_ms = latency_slo_ms
-        self.subjects = Subjects(reference)
+        self.subjects = reference.subjects
         self.of_shapes = ShapeRules(self.subjects, rules)
         self.of_means = MeanRules(self.layout, rules)
         self.of_facts = FactRules(self.layout, rules)

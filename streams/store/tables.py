@@ -133,6 +133,10 @@ class Tables(Protocol):
         """
         ...
 
+    async def owed(self, owner: Owner) -> int:
+        """How many messages wait to be acknowledged."""
+        ...
+
     async def show(self, views: Mapping[str, View], expire_s: int | None = None) -> None:
         """Replace what people read (full key to hash fields, string, or None to delete), outside `commit`'s promise."""
         ...

@@ -92,6 +92,9 @@ class MemoryTables:
             if sequence in outbox and outbox[sequence].line == line:
                 del outbox[sequence]
 
+    async def owed(self, owner: Owner) -> int:
+        return len(self._state(owner).outbox)
+
     async def show(self, views: Mapping[str, View], expire_s: int | None = None) -> None:
         for key, view in views.items():
             if view is None or view == {}:

@@ -166,6 +166,10 @@ class RedisTables:
             with translated(self._url):
                 await self.client.execute_command("HDEL", self._key(owner, "outbox"), *names)
 
+    async def owed(self, owner: Owner) -> int:
+        with translated(self._url):
+            return int(await self.client.execute_command("HLEN", self._key(owner, "outbox")))
+
     async def show(self, views: Mapping[str, View], expire_s: int | None = None) -> None:
         items = list(views.items())
         with translated(self._url):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +22,7 @@ from streams.store.tables import Outgoing, Owner, StoreUnavailable, Tables
 log = logging.getLogger(__name__)
 
 ID_HEADER = "leadline-id"
+RETRY_S = 0.5
 DEFAULTS: dict[str, Any] = {
     "acks": "all",
     "enable.idempotence": True,
@@ -56,7 +57,8 @@ class Relay:
         self._running = False
         self._task: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
-        self.waiting = 0  # sent, not confirmed
+        self._owed: Counter[Owner] = Counter()
+        self.waiting = 0  # sent, and still in the tables
         self.sent = 0  # confirmed since the start
 
     @staticmethod
@@ -93,6 +95,11 @@ class Relay:
                 why = explained(error.args[0]) if isinstance(error, KafkaException) else str(error)
                 raise DeliveryFailed(f"message {message.id} for {send.topic} not taken: {why}") from error
             self.waiting += 1
+            self._owed[owner] += 1
+
+    def owed(self, owner: Owner) -> int:
+        """How many messages of an owner are sent, and still in the tables as far as we have seen to it."""
+        return self._owed[owner]
 
     async def room(self) -> None:
         """Wait until there is room for another commit's messages."""
@@ -162,8 +169,12 @@ class Relay:
                 try:
                     await self._tables.acknowledge(owner, messages)
                 except StoreUnavailable as error:
-                    # The next claim finds them unsent and sends them again: the ids repeat.
-                    log.warning("outbox of %s not acknowledged: %s", owner, error)
-            self.waiting -= len(confirmed)
-            self.sent += len(confirmed)
+                    # Nobody else would tell the tables before the next claim, which sends again what it finds.
+                    log.warning("outbox of %s not acknowledged yet: %s", owner, error)
+                    self._confirmed += [(owner, *message) for message in messages]
+                    asyncio.get_running_loop().call_later(RETRY_S, self._pending.set)
+                    continue
+                self._owed[owner] -= len(messages)
+                self.waiting -= len(messages)
+                self.sent += len(messages)
             self._changed.set()

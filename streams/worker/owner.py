@@ -81,7 +81,7 @@ class Work:
             if held is None:
                 return
             try:
-                if await self._stands(held):
+                if await self._stands(held) and not await self._forgotten():
                     return
                 log.warning("%s: the store does not stand where we do, beginning again from it", self.owner)
                 if await self._shared.tables.holds(self.owner, held.fence):
@@ -100,6 +100,10 @@ class Work:
     async def _stands(self, held: Held) -> bool:
         """Whether the store stands where this state does, under our fence."""
         return await self._shared.tables.holds(self.owner, held.fence, self._stored(held.offsets))
+
+    async def _forgotten(self) -> bool:
+        """Whether the store holds messages that nobody here is sending: it went back to before it was told that Kafka has them."""
+        return await self._shared.tables.owed(self.owner) > self._shared.relay.owed(self.owner)
 
     def _stored(self, offsets: Mapping[str, int]) -> dict[str, int]:
         log_id = self._shared.settings.log_id

@@ -130,14 +130,18 @@ class Machine(RuleBasedStateMachine):
     def messages_are_sent(self, number: int, count: int, told: str) -> None:
         self.do(self.world.send(self.who(number, lambda worker: worker.sender.queue), count, told))
 
-    @precondition(lambda self: any(worker.confirmed for worker in self.world.workers))
+    @precondition(lambda self: any(worker.sender.confirmed for worker in self.world.workers))
     @rule(number=WORKERS)
     def a_confirmation_comes_late(self, number: int) -> None:
-        self.do(self.world.tell(self.who(number, lambda worker: worker.confirmed)))
+        self.do(self.world.tell(self.who(number, lambda worker: worker.sender.confirmed)))
 
     @rule(number=WORKERS, kind=KIND)
     def a_worker_takes_over(self, number: int, kind: Kind) -> None:
         self.do(self.world.claim(number, kind))
+
+    @rule(number=WORKERS, kind=KIND)
+    def a_worker_compares(self, number: int, kind: Kind) -> None:
+        self.do(self.world.workers[self.owner(number, kind)].works[kind].compare())
 
     @rule(number=WORKERS)
     def a_worker_is_killed(self, number: int) -> None:
@@ -225,7 +229,7 @@ def test_a_late_confirmation_does_not_count_for_the_message_that_has_its_number_
         world.publish(prediction(2, when(2), 5))
         await world.work(0, "observe", 9)
         (second,) = (message.sequence for _, message in world.workers[0].sender.queue)
-        ((_, first),) = world.workers[0].confirmed
+        ((_, first),) = world.workers[0].sender.confirmed
         assert first[0] == second
         await world.tell(0)
         world.crash(0)

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from leadline.config import Config
 from streams.baselines.reference_book import ReferenceBook
 from streams.judge.judge_rows import MODELS_TABLE
-from streams.judge.model_judge import Saved
+from streams.judge.saved_model import Saved
 from streams.observe.partition_state import Checkpoint
 from tests.faults.cohort_rows import TABLES, live_entries
 from tests.faults.ground import PARTITIONS, PREFIX, Ground, until

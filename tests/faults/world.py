@@ -123,19 +123,23 @@ class Lanes:
 
 
 class Sender:
-    """`streams.worker.outbox.Relay` of one worker: what is not sent yet."""
+    """`streams.worker.outbox.Relay` of one worker: what is not sent yet, and confirmations that the store has not heard of."""
 
     def __init__(self) -> None:
         self.queue: list[tuple[Owner, Outgoing]] = []
+        self.confirmed: list[tuple[Owner, tuple[int, str]]] = []
 
     def submit(self, owner: Owner, messages: Sequence[Outgoing]) -> None:
         self.queue += [(owner, message) for message in messages]
+
+    def owed(self, owner: Owner) -> int:
+        return sum(whose == owner for whose, _ in (*self.queue, *self.confirmed))
 
     async def room(self) -> None: ...
 
 
 class Worker:
-    """The owners of one process, parts that it has in hand, and Kafka's confirmations that it has not passed on yet."""
+    """The owners of one process, and parts that it has in hand."""
 
     def __init__(self, world: World) -> None:
         self.lanes, self.sender = Lanes(world.broker), Sender()
@@ -143,7 +147,6 @@ class Worker:
         shared = Shared(SETTINGS, world.store, cast(Any, self.sender), cast(Any, self.lanes), cast(Any, factories))
         self.works = {kind: Work(Owner(kind, 0), GROUPS[kind], shared) for kind in KINDS}
         self.late: list[tuple[Kind, tuple[Part, ...]]] = []
-        self.confirmed: list[tuple[Owner, tuple[int, str]]] = []
 
 
 class World:
@@ -196,13 +199,14 @@ class World:
             send = message.send
             self.broker.append(send.topic, send.key, send.value, write_line(owner, message))
             if told != "never":
-                worker.confirmed.append((owner, (message.sequence, message.line)))
+                worker.sender.confirmed.append((owner, (message.sequence, message.line)))
         if told == "at once":
             await self.tell(number)
 
     async def tell(self, number: int) -> None:
         """Confirmations come to the store, which may be another one by now."""
-        confirmed, self.workers[number].confirmed = self.workers[number].confirmed, []
+        sender = self.workers[number].sender
+        confirmed, sender.confirmed = sender.confirmed, []
         for owner, message in confirmed:
             await self.store.acknowledge(owner, [message])
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leadline.events import Change, Label, Prediction
-from streams.core.decode import Decoder, parse_rfc3339
+from streams.core.decode import Decoder
 from streams.core.decoded import Decoded
 from streams.core.request_keys import request_keys
+from streams.core.rfc3339 import parse_rfc3339
 from streams.core.stage import Record
 
 NOW = 1_735_689_600.0

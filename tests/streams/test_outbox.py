@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -11,7 +12,7 @@ from leadline.partition import murmur2
 from streams.core.stage import Send
 from streams.embedded.librdkafka import ApiKey
 from streams.embedded.mock_broker import MockBroker
-from streams.store.tables import Change, Outgoing, Owner
+from streams.store.tables import Change, Outgoing, Owner, StoreUnavailable
 from streams.store.tables_memory import MemoryTables
 from streams.worker.outbox import DeliveryFailed, Relay
 
@@ -26,8 +27,8 @@ def messages(count: int, partition: int | None = 0, size: int = 10) -> list[Outg
     ]
 
 
-async def owing(count: int, **options: int) -> tuple[MemoryTables, list[Outgoing]]:
-    tables, owed = MemoryTables(), messages(count, **options)
+async def owing(count: int, tables: MemoryTables | None = None, **options: int) -> tuple[MemoryTables, list[Outgoing]]:
+    tables, owed = tables or MemoryTables(), messages(count, **options)
     fence = (await tables.claim(OWNER)).fence
     await tables.commit(OWNER, Change(fence, {"t": None}, {"t": 1}, outbox=owed))
     return tables, owed
@@ -103,6 +104,36 @@ def test_a_broker_that_is_away_holds_the_owners_at_the_bound() -> None:
             await relay.close()
 
         asyncio.run(body())
+
+
+class Away(MemoryTables):
+    """Does not answer the first acknowledgements."""
+
+    refusals = 2
+
+    async def acknowledge(self, owner: Owner, messages: Sequence[tuple[int, str]]) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise StoreUnavailable("away")
+        await super().acknowledge(owner, messages)
+
+
+def test_tables_that_do_not_answer_are_told_again_until_they_have_heard() -> None:
+    with MockBroker({TOPIC: 1}) as broker:
+
+        async def body() -> None:
+            tables, owed = await owing(20, tables=Away())
+            relay = Relay(tables, {"bootstrap.servers": broker.bootstrap_servers})
+            relay.start()
+            relay.submit(OWNER, owed)
+            assert relay.owed(OWNER) == await tables.owed(OWNER) == 20
+            assert await relay.flush(20)
+            assert relay.owed(OWNER) == await tables.owed(OWNER) == 0
+            assert (relay.waiting, relay.sent) == (0, 20)
+            await relay.close()
+
+        asyncio.run(body())
+        assert len(received(broker, 20)) == 20
 
 
 def test_a_message_that_kafka_refuses_for_good_stops_the_owners_and_stays_owed() -> None:

@@ -34,7 +34,7 @@ from tests.streams.small_world import (
 
 KNOWN = reference()
 EVALUATOR = Evaluator(KNOWN, Rules(), 100.0)
-STEADY = Variation(Tracked(KNOWN, EVALUATOR.subjects, 0, 10.0), KNOWN, 10.0, 1)
+STEADY = Variation(Tracked(KNOWN, 0, 10.0), KNOWN, 10.0, 1)
 """Nothing is known to vary by itself."""
 ALPHA = 1e-8
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
+from leadline.config import Config
 from streams.baselines.reference_book import ReferenceBook
 from streams.core.digest_cells import unpack_cells
 from streams.core.stage import Record
@@ -56,3 +58,12 @@ def test_models_that_share_a_reference_are_each_counted_as_if_alone() -> None:
         assert len(alone) > 100
         for key in alone.keys() | together[model].keys():
             assert np.isclose(together[model].get(key, 0.0), alone.get(key, 0.0), rtol=1e-9, atol=1e-9), key
+
+
+def test_a_file_is_read_once_for_all_models_that_mean_the_same_by_it(tmp_path: Path) -> None:
+    rows = tmp_path / "training.csv"
+    rows.write_text("age,score,label\n" + "".join(f"{age},0.{age % 9 + 1},{age % 2}\n" for age in range(300)))
+    same, other = {"reference": rows}, {"reference": rows, "threshold": 0.25}
+    book = ReferenceBook(Config.model_validate({"models": {"one": same, "two": same, "three": other}}))
+    assert book.get("one") is book.get("two")
+    assert book.get("one") is not book.get("three")

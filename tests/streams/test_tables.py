@@ -217,12 +217,14 @@ def test_acknowledged_messages_are_not_found_again_and_others_keep_their_order(r
         messages = [Outgoing(number, f"id-{number}", Send("t", b"k", b"v")) for number in range(1, 13)]
         await tables.commit(OWNER, change(fence, None, 1, None, *messages))
         await tables.acknowledge(OWNER, [(2, ""), (3, ""), (99, "")])
+        assert await tables.owed(OWNER) == 10
         claimed = await tables.claim(OWNER)
         assert [message.sequence for message in claimed.outbox] == [1, 4, 5, 6, 7, 8, 9, 10, 11, 12]
         assert claimed.sequence == 12
         await tables.acknowledge(OWNER, [(number, "") for number in range(1, 13)])
         again = await tables.claim(OWNER)
         assert (again.outbox, again.sequence) == ([], 12)
+        assert await tables.owed(OWNER) == 0
 
     run(check)
 

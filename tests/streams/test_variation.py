@@ -23,8 +23,7 @@ from streams.rules.finding import Finding
 from tests.streams.small_world import ALL, draw, flipped, moved, nulls, reference, shift, vector
 
 KNOWN = reference()
-EVALUATOR = Evaluator(KNOWN, Rules(), 100.0)
-TRACKED = Tracked(KNOWN, EVALUATOR.subjects, 0, 10.0)
+TRACKED = Tracked(KNOWN, 0, 10.0)
 PANE_S, LEVELS = 60.0, 8
 ROWS = 120
 AGE = TRACKED.place["values", "age"]
@@ -187,7 +186,7 @@ def test_another_reference_begins_anew_and_its_rows_go() -> None:
     play(made, 12, 1, wander)
     rows, _ = made.take_changes()
     other = reference(seed=9)
-    tracked = Tracked(other, Evaluator(other, Rules(), 100.0).subjects, 0, 10.0)
+    tracked = Tracked(other, 0, 10.0)
     restored = Variation(tracked, other, PANE_S, LEVELS)
     restored.restore(rows)
     assert not restored.cells
