@@ -79,7 +79,7 @@ def test_weather_raises_next_to_nothing_once_some_spans_are_known(
 ) -> None:
     live = table(seed, N, dependent=True)
     aware = run(live, shuffled, tmp_path)
-    monkeypatch.setattr(Variation, "design_effect", lambda *_: 1.0)
+    monkeypatch.setattr(Variation, "_effect", lambda *_: 1.0)
     blind = run(live, shuffled, tmp_path)
     assert len(incidents(blind)) >= 8, "else the worlds of this file prove nothing"
     assert len(late(blind)) >= 3
