@@ -221,10 +221,11 @@ class ModelJudge:
                 for fact in self.evaluator.facts(pane.slots, pane.values, pane.rows):
                     firing = Firing(where, fact, when - self.pane_s, when, (0, 1, block))
                     firings[firing.key] = firing
+        begun = self._begun()
         for where, look, findings in told:
             level, count, block = look
             start = (block - count + 1 << level) * self.pane_s
-            for finding, passes in self.variation.among(where, look, findings, log_alpha):
+            for finding, passes in self.variation.among(where, look, findings, log_alpha, begun.get(where, {})):
                 if not passes:
                     continue
                 firing = Firing(where, finding, start, when, look)
@@ -241,6 +242,16 @@ class ModelJudge:
             self.evaluator.forget_baselines()
             self.lives.use(self.evaluator)
         self._remember(closing)
+
+    def _begun(self) -> dict[Where, dict[tuple[str, str | None], float]]:
+        """Since which pane the open incidents have known what of which cell."""
+        found: dict[Where, dict[tuple[str, str | None], float]] = {}
+        for incident in self.lives.incidents:
+            for row in incident.evidence:
+                of_cell = found.setdefault(row.where, {})
+                since = incident.onset_low // self.pane_s
+                of_cell[row.finding.key] = min(of_cell.get(row.finding.key, math.inf), since)
+        return found
 
     def _remember(self, closing: list[tuple[int, int, Where]]) -> None:
         """Spans that have ended tell the next ones how far such spans vary by themselves."""

@@ -75,7 +75,10 @@ class News:
             return False
         found = self.evaluator.first(span, earlier.baseline(self.evaluator), alpha, firing.finding)
         # Spans that vary by themselves differ from those before them, too.
-        return found is not None and self.variation.judged(firing.where, firing.look, found, math.log(alpha)).passes
+        since = incident.onset_low // self.pane_s
+        return (
+            found is not None and self.variation.judged(firing.where, firing.look, found, math.log(alpha), since).passes
+        )
 
     def has_grown(self, firing: Firing, incident: Incident, told: float, label_delay_s: float, alpha: float) -> bool:
         """Whether an incident's own signal is now twice as strong as was told, and not by luck."""

@@ -176,18 +176,28 @@ class Variation:
         steps = self.reference.varies.get(key, ())
         return next((rho for rows, rho in reversed(steps) if rows <= n), steps[0][1]) if steps else 0.0
 
-    def judged(self, where: Where, look: Look, finding: Finding, log_alpha: float) -> Judged:
-        """The finding with the chance that is left of it, and whether it is still below alpha."""
-        return next(self.among(where, look, (finding,), log_alpha))
+    def judged(self, where: Where, look: Look, finding: Finding, log_alpha: float, before: float = math.inf) -> Judged:
+        """The finding with the chance that is left of it, and whether it is still below alpha. Asked are spans that had ended when its own
+        began, and by pane `before`: a fault that is known already is no excuse for itself either."""
+        return next(self.among(where, look, (finding,), log_alpha, {finding.key: before}))
 
-    def among(self, where: Where, look: Look, findings: Sequence[Finding], log_alpha: float) -> Iterator[Judged]:
-        """The same for each of one look's findings. `look` is (level, blocks, last block)."""
+    def among(
+        self,
+        where: Where,
+        look: Look,
+        findings: Sequence[Finding],
+        log_alpha: float,
+        before: Mapping[tuple[str, str | None], float] | None = None,
+    ) -> Iterator[Judged]:
+        """The same for each of one look's findings, by (signal, subject). `look` is (level, blocks, last block)."""
         if not findings:
             return
         level, count, block = look
-        common = self.rho(where, level, (block - count + 1) << level)
+        start = float((block - count + 1) << level)
+        common = self.rho(where, level, start)
         for finding in findings:
-            effect = self._effect(common, finding)
+            until = before.get(finding.key, math.inf) if before else math.inf
+            effect = self._effect(common if until >= start else self.rho(where, level, until), finding)
             if effect <= 1.0:
                 yield Judged(finding, True)
                 continue
