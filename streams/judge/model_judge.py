@@ -221,7 +221,7 @@ class ModelJudge:
                 for fact in self.evaluator.facts(pane.slots, pane.values, pane.rows):
                     firing = Firing(where, fact, when - self.pane_s, when, (0, 1, block))
                     firings[firing.key] = firing
-        begun = self._begun()
+        begun = self._begun() if any(findings for _, _, findings in told) else {}
         for where, look, findings in told:
             level, count, block = look
             start = (block - count + 1 << level) * self.pane_s

@@ -7,6 +7,7 @@ ends: once for all cells.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -89,6 +90,8 @@ class OpenPanes:
     def __init__(self, size: int) -> None:
         self.size = size
         self._parts: dict[int, list[Part]] = {}
+        self._order: list[int] = []
+        """A heap of all panes that hold something, and of some that did."""
         self._rows: dict[int, list[str]] = {}
         """Names of the rows that hold a pane's parts, as many as are stored."""
         self._number = 0
@@ -102,18 +105,26 @@ class OpenPanes:
         return sorted(self._parts)
 
     def first(self) -> int | None:
-        return min(self._parts, default=None)
+        while self._order and self._order[0] not in self._parts:
+            heapq.heappop(self._order)
+        return self._order[0] if self._order else None
 
     def add(self, part: Part, closed: int) -> None:
         """Adds cells to their panes; what is for a pane before `closed` counts for that one."""
         panes = np.array([max(cell[3], closed) for cell in part.cells], dtype=np.int64)
         distinct = np.unique(panes).tolist()
         for pane in distinct:
-            parts = self._parts.setdefault(pane, [])
+            parts = self._of(pane)
             parts.append(part if len(distinct) == 1 else part.of(panes == pane))
             if len(parts) >= MANY:
                 self._gone += self._rows.pop(pane, [])
                 self._parts[pane] = [self._one(parts)]
+
+    def _of(self, pane: int) -> list[Part]:
+        if pane not in self._parts:
+            self._parts[pane] = []
+            heapq.heappush(self._order, pane)
+        return self._parts[pane]
 
     def _one(self, parts: Sequence[Part]) -> Part:
         sums = list(added_up(parts, lambda cell: (cell,), self.size))
@@ -150,7 +161,7 @@ class OpenPanes:
         """Takes rows back, by the names of `take_changes`."""
         for name in sorted(rows, key=lambda name: int(name.partition(":")[2])):
             pane, _, number = name.partition(":")
-            self._parts.setdefault(int(pane), []).append(_unpack(rows[name]))
+            self._of(int(pane)).append(_unpack(rows[name]))
             self._rows.setdefault(int(pane), []).append(name)
             self._number = int(number) + 1
 

@@ -34,7 +34,7 @@ USUAL_S = 5_400.0
 """What is usual is gathered from spans of at least this length."""
 GATE_AMONG = 0.01
 """Chance that a statistic of independent rows passes for dependent where another of the same rows does; `GATE` where none does."""
-MOST_KNOWN = 256
+MOST_KNOWN = 1_024
 """Answers kept of one cell."""
 
 
@@ -127,11 +127,14 @@ class Variation:
     def rho(self, where: Where, level: int, before: float = math.inf) -> list[float]:
         """[statistics]: what spans of this level have in common, relative to the variance of one row, as far as those say that ended by
         pane `before`; NaN where none is known."""
+        known = self._known.setdefault(where, {})
+        asked = (level, before)
+        if asked in known:
+            return known[asked]
         others = dict.fromkeys((where, where._replace(version=None), Where(None, where.stage, None)))
         cells = [cell for other in others if (cell := self.cells.get(other)) is not None]
         if all(cell.ends_by(before) for cell in cells):
             before = math.inf
-        known = self._known.setdefault(where, {})
         told = known.get((level, before))
         if told is None:
             found = np.full(len(self.tracked.keys), np.nan)
@@ -151,6 +154,7 @@ class Variation:
             if len(known) >= MOST_KNOWN:
                 known.clear()
             known[level, before] = told
+        known[asked] = told
         return told
 
     def design_effect(self, where: Where, level: int, before: float, finding: Finding) -> float:
