@@ -9,6 +9,7 @@ import time
 from collections.abc import Coroutine, Mapping
 from typing import Any, cast
 
+from aiokafka.errors import KafkaConnectionError
 from confluent_kafka import KafkaException
 
 from streams.core.stage import StageFactory
@@ -19,7 +20,7 @@ from streams.transport.fetcher import Fetcher
 from streams.transport.intake import Intake
 from streams.transport.settings import WorkerSettings
 from streams.transport.topic_watch import TopicWatch
-from streams.transport.topics import admin_client, check_copartitioned, describe_partitions
+from streams.transport.topics import BrokerUnreachable, admin_client, check_copartitioned, describe_partitions
 from streams.transport.transport import Consumer
 from streams.worker.agents import App, build_app
 from streams.worker.display import Display
@@ -42,6 +43,13 @@ class WorkerCrashed(Exception):
     """Faust ended a service of the app by itself."""
 
     reason = "worker_crashed"
+
+
+def in_our_words(reason: BaseException | None, servers: str) -> BaseException | None:
+    """A broker that is gone as the group is joined, after it had answered what was asked of it before."""
+    if not isinstance(reason, KafkaConnectionError):
+        return reason
+    return BrokerUnreachable(f"no broker at {servers} any more: {reason}")
 
 
 class Worker:
@@ -112,7 +120,7 @@ class Worker:
         ]
         reason: BaseException | None = None
         try:
-            reason = await self._until_over(owners, app, tasks)
+            reason = in_our_words(await self._until_over(owners, app, tasks), settings.bootstrap_servers)
         finally:
             life.state = "stopping"
             if self._watchdog is not None:
