@@ -16,6 +16,7 @@ from streams.transport.fetcher import Fetcher, sort_out
 
 WAIT_S = 0.1
 HELD_WAIT_S = 0.02
+COLLECT_S = 1.0
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -32,7 +33,8 @@ class Intake:
     """`groups`: the topics of each kind of owner, whose partitions of one number belong together.
 
     Records wait in their lanes until they are handed over, at most `batch_records` for an owner at a time. Where the
-    log holds more than that, small pieces are collected first; where it does not, they wait for `linger_s` at most.
+    log holds more than that, small pieces are collected first, for `COLLECT_S` at most (digests are few while events are
+    many); where it does not, they wait for `linger_s` at most.
     """
 
     def __init__(
@@ -146,7 +148,7 @@ class Intake:
         return len(messages) == self._fetch
 
     def _hand_over(self, more: bool) -> list[Fetched]:
-        """Cut batches. With `more` to come at once, only full ones, as long as memory allows."""
+        """Cut batches. With `more` to come at once, full ones first, as long as memory allows."""
         now = monotonic()
         total = sum(len(lane.records) for lane in self.chain.lanes.values())
         if not total:
@@ -155,7 +157,8 @@ class Intake:
         ready: list[Fetched] = []
         for owner, lanes in self._owners.items():
             held = sum(len(lane.records) for lane in lanes)
-            if held >= self._batch or (held and not collect and self._has_waited(lanes, now)):
+            wait = max(self.linger_s, COLLECT_S) if collect else self.linger_s
+            if held >= self._batch or (held and self._has_waited(lanes, now, wait)):
                 behind = [len(lanes) > 1 and self._behind(lane, now) for lane in lanes]
                 counts = share(lanes, behind, self._batch, self._slack)
                 parts = tuple(lane.take(count) for lane, count in zip(lanes, counts, strict=True) if count)
@@ -164,8 +167,9 @@ class Intake:
         self._hold()
         return ready
 
-    def _has_waited(self, lanes: Sequence[Lane], now: float) -> bool:
-        return now - min(lane.waiting_since for lane in lanes if lane.records) >= self.linger_s
+    @staticmethod
+    def _has_waited(lanes: Sequence[Lane], now: float, seconds: float) -> bool:
+        return now - min(lane.waiting_since for lane in lanes if lane.records) >= seconds
 
     def _hold(self) -> None:
         """Bound the memory of lanes that run ahead; a pause costs a new fetch, so none is short."""

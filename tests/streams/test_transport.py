@@ -7,13 +7,14 @@ import copy
 import logging
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from streams.core.stage import Arrived, Effects, Send
+from streams.core.records import Records
+from streams.core.stage import Arrived, Effects, Record, Send
 from streams.embedded.librdkafka import ApiKey
 from streams.embedded.mock_broker import MockBroker
 from streams.store.tables import Change, Outcome, Owner, StoreUnavailable
@@ -21,7 +22,7 @@ from streams.transport.beginning import DataGap, StateAhead, StateMissing
 from streams.transport.chain import LONG, Place
 from streams.transport.fetcher import Fetcher
 from streams.transport.group_thread import GroupLost
-from streams.transport.intake import Fetched, Intake
+from streams.transport.intake import COLLECT_S, Fetched, Intake
 from streams.transport.transport import ClaimTooSlow
 from tests.real.backend import Backend
 from tests.streams.inside import PARTITIONS, Inside, until
@@ -403,6 +404,47 @@ def test_while_it_lingers_small_pieces_are_collected_and_full_ones_go_at_once(in
         await intake.close()
 
     asyncio.run(asyncio.wait_for(body(), 60))
+
+
+class Endless:
+    """In place of a fetcher of which there is always more."""
+
+    paused: frozenset[Place] = frozenset()
+
+    def assign(self, positions: object) -> None: ...
+
+    def hold(self, places: object) -> None: ...
+
+    def close(self) -> None: ...
+
+    def end(self, place: Place) -> int:
+        return 1_000_000
+
+
+def test_few_digests_do_not_wait_until_a_backlog_of_events_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("streams.transport.intake.monotonic", lambda: now)
+
+    async def body() -> None:
+        nonlocal now
+        intake = Intake(cast(Any, Endless()), {"observe": ("events",), "judge": ("digests",)}, batch_records=30)
+        events, digests = Place("events", 0), Place("digests", 0)
+        await intake.place({events: 0, digests: 0})
+        intake.chain.arrive(digests, records(0, 3), now)
+        handed = []
+        for at in range(4):
+            intake.chain.arrive(events, records(30 * at, 30), now)
+            handed += [(now, fetched.owner.kind) for fetched in intake._hand_over(more=True)]
+            now += COLLECT_S / 2
+        assert [when for when, kind in handed if kind == "judge"] == [COLLECT_S]
+        assert [when for when, kind in handed if kind == "observe"] == [at * COLLECT_S / 2 for at in range(4)]
+        await intake.close()
+
+    asyncio.run(body())
+
+
+def records(first: int, count: int) -> Records:
+    return Records.of([Record(first + at, b"k", b"v", 0.0) for at in range(count)])
 
 
 def test_an_offset_that_the_log_lacks_is_a_fault_and_not_a_jump(inside: Inside) -> None:
