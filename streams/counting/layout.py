@@ -130,6 +130,7 @@ class Layout:
             ("pipeline", PIPELINE_SLOTS),
             ("runtime_rows", 1),
             ("runtime", RUNTIME_SLOTS),
+            *((f"baseline_{kind}:{name}", 1) for name in self.optional for kind in ("stated", "asked")),
         ]
         for layer in self.probes:
             counts += [(f"{section}:{layer}", 1) for section in ("nan", "inf", "layer_mean_rows", "layer_std_rows")]
@@ -170,6 +171,14 @@ class Layout:
         if self.joint:
             names += ["joint_sum", "joint_squares"]
         return [(name, 1) for name in names]
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Fields that a service may leave out, by the section that counts the rows that state them. Two sections for each,
+        `baseline_stated` of `baseline_asked` rows, are filled in baselines alone: of fields that were learned from live rows."""
+        layers = (f"layer_{part}_rows:{layer}" for layer in self.probes for part in ("mean", "std"))
+        named = (f"{name}_rows" for name in ("embedding", "confidence", "latency", "pipeline", "runtime"))
+        return (*named, *layers, *(f"resource_rows:{name}" for name in self.resources))
 
     @property
     def ranked(self) -> bool:
