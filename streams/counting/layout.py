@@ -30,6 +30,7 @@ CALIBRATION_BINS = 10
 COLLAPSE_SLOTS = 256
 LATENCY_BINS = 560
 DELAY_BINS = 400
+RESOURCE_BINS = 1060
 AGE_EDGES_S = (0.0, *(60.0 * 2.0**k for k in range(17)))  # a minute, doubling, past the longest delay window of a month
 AGES = len(AGE_EDGES_S) - 1
 CLASS_BINS = (
@@ -134,7 +135,8 @@ class Layout:
         ]
         for layer in self.probes:
             counts += [(f"{section}:{layer}", 1) for section in ("nan", "inf", "layer_mean_rows", "layer_std_rows")]
-        counts += [(f"resource_rows:{name}", 1) for name in self.resources]
+        for name in self.resources:
+            counts += [(f"resource_rows:{name}", 1), (f"resource_used:{name}", RESOURCE_BINS)]
         return counts + ([("joint_rows", 1)] if self.joint else [])
 
     def _sums(self) -> list[tuple[str, int]]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.counting.layout import Layout, Vector
-from streams.counting.means import means_of
+from streams.counting.means import Mean, means_of
 from streams.counting.references import Reference
 from streams.judge.spans import Block
 
@@ -32,13 +32,21 @@ class Field(NamedTuple):
 def fields_of(layout: Layout) -> list[Field]:
     """Optional fields of a layout, but for those that every reference with features has."""
     sections: list[tuple[str, tuple[str, ...]]] = [
-        (mean.rows, (mean.rows, mean.total, mean.squares)) for mean in means_of(layout) if mean.rows != "joint_rows"
+        (mean.rows, (mean.rows, mean.total, mean.squares, *_histogram(mean)))
+        for mean in means_of(layout)
+        if mean.rows != "joint_rows"
     ]
     sections.append(("latency_rows", ("latency_rows", "latency_sum", "latency_squares", "latency")))
     found = [Field(rows, _slots(layout, names)) for rows, names in sections]
     return found + [
         Field(f"{name}_rows", _slots(layout, (f"{name}_rows", name)), name) for name in ("pipeline", "runtime")
     ]
+
+
+def _histogram(mean: Mean) -> tuple[str, ...]:
+    """The bins of a value that has some beside its mean."""
+    kind, _, name = mean.rows.partition(":")
+    return (f"resource_used:{name}",) if kind == "resource_rows" else ()
 
 
 def _slots(layout: Layout, sections: tuple[str, ...]) -> npt.NDArray[np.int64]:
