@@ -235,7 +235,7 @@ def belongs(firing: Firing, incident: Incident, label_delay_s: float) -> bool:
     if apart(finding.signal, incident.signal):
         return False
     if finding.signal == "label_coverage":
-        return True
+        return incident.where.version in (None, firing.where.version)
     if not intersects(firing.where, incident.where):
         # Segments of other names hold the same rows; a cell that shares none can still be a parent's other half.
         return (
