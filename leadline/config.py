@@ -249,6 +249,10 @@ class Rules(Part):
         description="a segment's share of the traffic against the same hours of the days before: so many times more, or less",
     )
     schema_rate: Limits = Limits(warn=0.01, critical=0.05)
+    missing_rate: Limits = Field(
+        default=Limits(warn=0.1, critical=0.5),
+        description="rise of the share of rows without an optional field (say `confidence`) that nearly all rows of the baseline state",
+    )
     adwin: bool = Field(
         default=True,
         description="ADWIN on score, features and loss; a change of the score opens an incident, the others are evidence",

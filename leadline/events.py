@@ -165,6 +165,8 @@ class Digest(msgspec.Struct, frozen=True):
     cohorts: list[tuple[int, int, int, int, int]] = []
     """(start of the quarter hour of the prediction, predictions, joined, late, start of the quarter hour in which that was seen):
     changes, so entries may be negative."""
+    cohort_versions: list[tuple[str, int]] = []
+    """(model version, how many of the next `cohorts` are of it); an empty version: of none that serves."""
     learning: list[LearningRow] = []
     schema_seen: dict[str, dict[str, int]] = {}
     """version to (pipeline fingerprint, runtime version, unknown feature or wrong type) to number of predictions."""

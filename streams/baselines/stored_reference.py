@@ -14,7 +14,7 @@ from streams.counting.features import BadReference, Feature, categorical_feature
 from streams.counting.layout import Task, Vector
 from streams.counting.references import Reference
 
-REFERENCE_VERSION = 2
+REFERENCE_VERSION = 3
 
 
 class _FeatureFile(msgspec.Struct, omit_defaults=True):
@@ -166,7 +166,7 @@ def load_reference(data: bytes, where: str = "reference") -> Reference:
         raise BadReference(
             f"{where} is no reference of Leadline: {error}; build one with `leadline reference build`"
         ) from None
-    if file.version not in (1, REFERENCE_VERSION):
+    if file.version not in range(1, REFERENCE_VERSION + 1):
         raise BadReference(
             f"{where} has version {file.version}, this Leadline reads {REFERENCE_VERSION}; build it again"
         )
@@ -217,7 +217,7 @@ def load_reference(data: bytes, where: str = "reference") -> Reference:
             vector[layout.offset(name) + np.asarray(pairs[0::2], dtype=np.int64)] = pairs[1::2]
         cells[segment or None] = vector
     reference = build(cells)
-    # A file of version 1 was fingerprinted over a layout without the optional fields.
+    # Files of earlier versions were fingerprinted over layouts with fewer sections.
     if file.version == REFERENCE_VERSION and reference.fingerprint != file.fingerprint:
         raise BadReference(f"{where} does not match its fingerprint: it was edited or cut short; build it again")
     return reference

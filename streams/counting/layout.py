@@ -30,6 +30,7 @@ CALIBRATION_BINS = 10
 COLLAPSE_SLOTS = 256
 LATENCY_BINS = 560
 DELAY_BINS = 400
+RESOURCE_BINS = 1060
 AGE_EDGES_S = (0.0, *(60.0 * 2.0**k for k in range(17)))  # a minute, doubling, past the longest delay window of a month
 AGES = len(AGE_EDGES_S) - 1
 CLASS_BINS = (
@@ -130,10 +131,12 @@ class Layout:
             ("pipeline", PIPELINE_SLOTS),
             ("runtime_rows", 1),
             ("runtime", RUNTIME_SLOTS),
+            *((f"baseline_{kind}:{name}", 1) for name in self.optional for kind in ("stated", "asked")),
         ]
         for layer in self.probes:
             counts += [(f"{section}:{layer}", 1) for section in ("nan", "inf", "layer_mean_rows", "layer_std_rows")]
-        counts += [(f"resource_rows:{name}", 1) for name in self.resources]
+        for name in self.resources:
+            counts += [(f"resource_rows:{name}", 1), (f"resource_used:{name}", RESOURCE_BINS)]
         return counts + ([("joint_rows", 1)] if self.joint else [])
 
     def _sums(self) -> list[tuple[str, int]]:
@@ -170,6 +173,14 @@ class Layout:
         if self.joint:
             names += ["joint_sum", "joint_squares"]
         return [(name, 1) for name in names]
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Fields that a service may leave out, by the section that counts the rows that state them. Two sections for each,
+        `baseline_stated` of `baseline_asked` rows, are filled in baselines alone: of fields that were learned from live rows."""
+        layers = (f"layer_{part}_rows:{layer}" for layer in self.probes for part in ("mean", "std"))
+        named = (f"{name}_rows" for name in ("embedding", "confidence", "latency", "pipeline", "runtime"))
+        return (*named, *layers, *(f"resource_rows:{name}" for name in self.resources))
 
     @property
     def ranked(self) -> bool:

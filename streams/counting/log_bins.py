@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.counting.layout import DELAY_BINS, LATENCY_BINS
+from streams.counting.layout import DELAY_BINS, LATENCY_BINS, RESOURCE_BINS
 
 Floats = npt.NDArray[np.float64]
 
@@ -47,3 +47,5 @@ def slower_than(counts: Floats, q: float) -> int:
 
 LATENCY_MS = LogBins(0.01, 1.04, LATENCY_BINS)
 DELAY_S = LogBins(0.01, 1.06, DELAY_BINS)
+RESOURCE = LogBins(1e-6, 1.04, RESOURCE_BINS)
+"""Of any unit: microseconds as seconds to a terabyte as bytes."""

@@ -12,7 +12,7 @@ import numpy as np
 from detectors.embedding import norms
 from leadline.events import Prediction, Probe
 from streams.counting.layout import PIPELINE_SLOTS, RUNTIME_SLOTS
-from streams.counting.log_bins import LATENCY_MS
+from streams.counting.log_bins import LATENCY_MS, RESOURCE
 from streams.counting.means import LARGEST
 from streams.counting.measure import Floats
 from streams.counting.tally import Indices, Tally
@@ -93,6 +93,9 @@ def embedding_norms(embeddings: Sequence[float | Sequence[float] | None]) -> tup
 def tally_resource(tally: Tally, rows: Indices, name: str, used: Floats) -> None:
     """One resource [n], NaN where a row does not state it."""
     tally_mean(tally, rows, used, f"resource_rows:{name}", f"resource_sum:{name}", f"resource_squares:{name}")
+    stated = np.isfinite(used)
+    bins = RESOURCE.assign(np.maximum(used[stated], 0.0))
+    tally.add(rows[stated], tally.layout.offset(f"resource_used:{name}") + bins)
 
 
 def tally_layer(tally: Tally, rows: Indices, layer: str, part: str, values: Floats) -> None:

@@ -16,6 +16,7 @@ from detectors.dependence import Excess, histogram_excess, mean_excess, share_ex
 from streams.counting.layout import Layout, Vector
 from streams.counting.means import means_of
 from streams.counting.references import Reference
+from streams.counting.stated import NEARLY_ALL, baseline_stated, stated_fields
 
 Floats = npt.NDArray[np.float64]
 Key = tuple[str, str | None]
@@ -159,6 +160,15 @@ def _shares(reference: Reference, slow: int) -> Sequence[tuple[Key, list[Part], 
         found.append((("absent_rate", subjects.names[at]), [(slot, 1.0)], rows))
     found.append((("extra_feature_rate", None), [("extra", 1.0)], rows))
     found.append((("out_of_distribution_rate", None), [("out_of_distribution", 1.0)], rows))
+    whole = reference.cell(None)
+    if whole is not None:
+        stated, asked = baseline_stated(layout, whole)
+        for at in np.flatnonzero((asked > 0) & (stated >= NEARLY_ALL * asked)).tolist():
+            section = layout.optional[at]
+            without: list[Part] = [*rows, (section, -1.0)]
+            if section == "embedding_rows":
+                without.append(("embedding_invalid", -1.0))
+            found.append((("missing_rate", stated_fields(layout)[at]), without, rows))
     first, last = _ends(layout, "latency")
     found.append(
         (

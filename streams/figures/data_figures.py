@@ -8,8 +8,9 @@ import numpy as np
 
 from detectors.shares import share
 from streams.counting.figure import NAN, Figure, Side, estimated, subject_of
-from streams.counting.layout import Vector
+from streams.counting.layout import Layout, Vector
 from streams.counting.references import Reference
+from streams.counting.stated import baseline_stated, rows_stating, stated_fields
 from streams.figures.mean_figures import mean_figures
 from streams.figures.subject_figures import Shares, rates
 
@@ -40,6 +41,8 @@ def data_figures(
         )
         yield estimated("data", "out_of_distribution_rate", live, base)
         yield Figure("data", "extra_feature_rate", None, layout.one(vector, "extra") / rows, rows, 0.0, NAN)
+    if baseline is not None:
+        yield from _missing_rates(layout, vector, baseline)
     yield from mean_figures(layout, vector, baseline, "data")
     given = layout.one(vector, "embedding_rows") + layout.one(vector, "embedding_invalid")
     if given:
@@ -50,6 +53,17 @@ def data_figures(
         if stated and baseline is not None and layout.one(baseline, f"{section}_rows"):
             unknown = layout.part(vector, section)[layout.part(baseline, section) <= 0]
             yield estimated("data", signal, share(float(unknown.max(initial=0.0)), stated), None)
+
+
+def _missing_rates(layout: Layout, vector: Vector, baseline: Vector) -> Iterator[Figure]:
+    """Rows without a field that services may leave out, of each field that the baseline states."""
+    stated, asked = baseline_stated(layout, baseline)
+    rows, live = layout.one(vector, "rows"), rows_stating(layout, vector)
+    for at in np.flatnonzero(stated > 0).tolist():
+        missing = share(rows - live[at], rows)
+        yield estimated(
+            "data", "missing_rate", missing, share(asked[at] - stated[at], asked[at]), stated_fields(layout)[at]
+        )
 
 
 def _far_rates(reference: Reference, vector: Vector, baseline: Vector | None) -> list[Figure]:

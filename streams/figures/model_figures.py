@@ -10,7 +10,7 @@ from detectors.classification import mean_from_sums
 from detectors.shares import share
 from streams.counting.figure import FIGURE_Z, NAN, QUANTILES, Figure, estimated, number
 from streams.counting.layout import COLLAPSE_SLOTS, Layout, Vector
-from streams.counting.log_bins import LATENCY_MS, slower_than
+from streams.counting.log_bins import LATENCY_MS, RESOURCE, slower_than
 from streams.counting.references import Reference
 from streams.figures.mean_figures import mean_figures
 
@@ -71,6 +71,7 @@ def model_figures(
             NAN,
         )
     yield from mean_figures(layout, vector, baseline, "model")
+    yield from _resources(layout, vector, baseline)
     yield from _faults(layout, vector, rows)
     yield from _latency(layout, vector, baseline, latency_slo_ms)
 
@@ -85,6 +86,24 @@ def _faults(layout: Layout, vector: Vector, rows: int) -> Iterator[Figure]:
         count = layout.one(vector, f"probe_{signal}")
         if count:
             yield Figure("model", f"layer_{signal}", None, count / rows, rows, 0.0, 0.0)
+
+
+def _resources(layout: Layout, vector: Vector, baseline: Vector | None) -> Iterator[Figure]:
+    """Quantiles of what a request takes; their means stand with the other means."""
+    for name in layout.resources:
+        stated = round(layout.one(vector, f"resource_rows:{name}"))
+        if not stated:
+            continue
+        used = layout.part(vector, f"resource_used:{name}")
+        known = layout.part(baseline, f"resource_used:{name}") if baseline is not None else np.zeros(len(used))
+        for quantile, q in QUANTILES.items():
+            value, usual = (_least_is_none(RESOURCE.quantile(counts, q)) for counts in (used, known))
+            yield Figure("model", f"resource_{quantile}", f"resource.{name}", value, stated, usual, NAN)
+
+
+def _least_is_none(value: float) -> float:
+    """The first bin holds what is too small to be told from nothing."""
+    return 0.0 if value < RESOURCE.least else value
 
 
 def _latency(layout: Layout, vector: Vector, baseline: Vector | None, latency_slo_ms: float | None) -> Iterator[Figure]:

@@ -25,6 +25,7 @@ from streams.judge.incidents import (
     Incident,
     Life,
     Where,
+    apart,
     attach,
     belongs,
     evidence_of,
@@ -242,7 +243,8 @@ class IncidentLives:
             causes = [
                 cause
                 for upstream in self.scoper.causes(firing, where, self.cells)
-                if (cause := Firing(where, upstream, firing.start, firing.end, firing.look)).rank[:2] < rank
+                if not apart(upstream.signal, finding.signal)
+                and (cause := Firing(where, upstream, firing.start, firing.end, firing.look)).rank[:2] < rank
             ]
             for cause in sorted(causes, key=lambda item: item.rank):
                 known = self._that_names(cause)

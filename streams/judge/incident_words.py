@@ -13,6 +13,7 @@ SHARES = {
     "invalid_rate": "of the values are invalid",
     "new_category_rate": "of the values are categories that training never saw",
     "absent_rate": "of the rows lack the feature",
+    "missing_rate": "of the rows do not state it",
     "extra_feature_rate": "of the rows bring a feature that training does not know",
     "out_of_distribution_rate": "of the rows lie far outside of training",
     "output_collapse": "of the answers are the same",
@@ -44,6 +45,7 @@ EXPECTED = {
     "realised_minus_estimated": "these scores promised {}",
     "traffic_share": "{} at this time of the days before",
     "latency_over_slo": "the SLO allows {}",
+    "missing_rate": "{} in the baseline",
 }
 DISTANCES = {"psi": "PSI", "js_divergence": "Jensen-Shannon divergence", "ks": "Kolmogorov-Smirnov distance"}
 CALLED = {

@@ -36,6 +36,7 @@ SPECIFIC = {
     "traffic_share": 0,
     "absent_rate": 0,
     "extra_feature_rate": 1,
+    "missing_rate": 4,
     "null_rate": 2,
     "invalid_rate": 2,
     "new_category_rate": 2,
@@ -87,7 +88,7 @@ BETWEEN_CELLS = frozenset(
 )
 SILENT_WHEN_OVER = SEQUENTIAL | BETWEEN_CELLS | {"label_coverage", "label_definition"}
 """Signals that no span of one cell's counts shows again: they are over when they have not fired for a while."""
-ALONE = frozenset({"label_coverage"})
+ALONE = frozenset({"label_coverage", "missing_rate"})
 """Signals that are neither another fault's consequence nor its cause."""
 TRAFFIC_SHARE = "traffic_share"
 UNSPANNED = SILENT_WHEN_OVER | {TRAFFIC_SHARE}
@@ -219,6 +220,11 @@ def same_news(one: str, other: str) -> bool:
     return one == other or (one in DISTRIBUTION and other in DISTRIBUTION)
 
 
+def apart(one: str, other: str) -> bool:
+    """Whether two signals never belong to one fault."""
+    return one != other and not ALONE.isdisjoint((one, other))
+
+
 def belongs(firing: Firing, incident: Incident, label_delay_s: float) -> bool:
     """Whether a new firing is certainly the same fault as an open incident: by what it is about, or by the time that its span holds.
 
@@ -226,8 +232,10 @@ def belongs(firing: Firing, incident: Incident, label_delay_s: float) -> bool:
     that time come later by their delay. A span that begins after that is news, unless its rows were so all along: `News.is_same`.
     """
     finding = firing.finding
-    if finding.signal in ALONE or incident.signal in ALONE:
-        return finding.signal == incident.signal
+    if apart(finding.signal, incident.signal):
+        return False
+    if finding.signal == "label_coverage":
+        return incident.where.version in (None, firing.where.version)
     if not intersects(firing.where, incident.where):
         # Segments of other names hold the same rows; a cell that shares none can still be a parent's other half.
         return (

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.counting.layout import Layout, Vector
-from streams.counting.means import means_of
+from streams.counting.means import Mean, means_of
 from streams.counting.references import Reference
 from streams.judge.spans import Block
 
@@ -32,13 +32,21 @@ class Field(NamedTuple):
 def fields_of(layout: Layout) -> list[Field]:
     """Optional fields of a layout, but for those that every reference with features has."""
     sections: list[tuple[str, tuple[str, ...]]] = [
-        (mean.rows, (mean.rows, mean.total, mean.squares)) for mean in means_of(layout) if mean.rows != "joint_rows"
+        (mean.rows, (mean.rows, mean.total, mean.squares, *_histogram(mean)))
+        for mean in means_of(layout)
+        if mean.rows != "joint_rows"
     ]
     sections.append(("latency_rows", ("latency_rows", "latency_sum", "latency_squares", "latency")))
     found = [Field(rows, _slots(layout, names)) for rows, names in sections]
     return found + [
         Field(f"{name}_rows", _slots(layout, (f"{name}_rows", name)), name) for name in ("pipeline", "runtime")
     ]
+
+
+def _histogram(mean: Mean) -> tuple[str, ...]:
+    """The bins of a value that has some beside its mean."""
+    kind, _, name = mean.rows.partition(":")
+    return (f"resource_used:{name}",) if kind == "resource_rows" else ()
 
 
 def _slots(layout: Layout, sections: tuple[str, ...]) -> npt.NDArray[np.int64]:
@@ -68,9 +76,9 @@ class LiveBaseline:
         """Fields that the reference does not know. A reference that knows nothing at all has none: it is yet to be learned."""
         self.done: set[str] = set()
         self._cells: dict[str | None, Vector] = {}
-        self._optional = np.unique(
-            np.concatenate([np.empty(0, np.int64), *(field.slots for field in self.fields.values())])
-        )
+        counts = [field.slots for field in self.fields.values()]
+        beside = [np.array(self._counted(field)) for field in self.fields.values()]
+        self._optional = np.unique(np.concatenate([np.empty(0, np.int64), *counts, *beside]))
         self._place = np.full(self.layout.size, -1, dtype=np.int64)
         self._place[self._optional] = np.arange(len(self._optional))
         self._fresh = np.zeros(len(self._optional))
@@ -86,7 +94,15 @@ class LiveBaseline:
                 takes[field.slots] = True
             elif field.names is not None:
                 late[self.layout.slots[field.names]] = True
+        learned = [self._counted(field) for field in self.fields.values() if field.rows not in self.done]
+        self._learned = self._place[np.array(learned, dtype=np.int64).reshape(-1, 3).T]
+        """[(rows, stated, asked), fields]: where a cell counts the fields that are still learned."""
         return takes, late
+
+    def _counted(self, field: Field) -> tuple[int, int, int]:
+        """The slots of its rows, and of what a baseline holds beside them."""
+        stated, asked = (self.layout.offset(f"baseline_{kind}:{field.rows}") for kind in ("stated", "asked"))
+        return self.layout.offset(field.rows), stated, asked
 
     def take(self, segment: str | None, block: Block) -> None:
         """Adds what a closed pane of a segment (None: all traffic) says of the fields that are still learned."""
@@ -98,12 +114,26 @@ class LiveBaseline:
                 cell = self._cells[segment] = np.zeros(len(self._optional))
             cell[self._place[block.slots[chosen]]] += block.values[chosen]
             self.dirty = self._moved = True
+        self._ask(segment, block)
         if segment is None and (chosen := self._late[block.slots]).any():
             places, values = self._place[block.slots[chosen]], block.values[chosen]
             new = self._cells[None][places] == 0
             if new.any():
                 self._fresh[places[new]] += values[new]
                 self.dirty = self._moved = True
+
+    def _ask(self, segment: str | None, block: Block) -> None:
+        """Counts the pane's rows, stated or not, for the fields that are learned and have been stated before or in it."""
+        cell = self._cells.get(segment)
+        if cell is None or not self._learned.shape[1]:
+            return
+        rows, stated, asked = self._learned
+        # Of so many rows and not yet learned: it is far from always stated, and is counted no further.
+        counted = (cell[rows] > 0) & (cell[asked] < 2 * self.wanted)
+        if counted.any():
+            cell[stated[counted]] = cell[rows[counted]]
+            cell[asked[counted]] += block.rows
+            self.dirty = True
 
     def settle(self) -> bool:
         """Closes the fields that have enough rows; True if the baseline has changed. Called when all panes of one end were taken."""
@@ -136,6 +166,9 @@ class LiveBaseline:
             source = everything if field.names is not None else own
             if source is not None:
                 vector[field.slots] = source[self._place[field.slots]]
+            if own is not None:
+                beside = list(self._counted(field)[1:])
+                vector[beside] = own[self._place[beside]]
         return vector
 
     def pack(self) -> bytes:

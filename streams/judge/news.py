@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 
 from streams.counting.layout import Vector
-from streams.judge.incidents import LAYERS, UNSPANNED, Firing, Incident, Where, intersects
+from streams.judge.incidents import LAYERS, UNSPANNED, Firing, Incident, Where, apart, intersects
 from streams.judge.onset import onset, timeline
 from streams.judge.spans import Spans
 from streams.judge.variation import Variation
@@ -50,6 +50,7 @@ class News:
         if (
             firing.where not in self.cells
             or firing.finding.signal in UNSPANNED
+            or apart(firing.finding.signal, incident.signal)
             or not intersects(firing.where, incident.where)
         ):
             return False

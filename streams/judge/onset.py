@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from detectors.onset import onset_of_counts
 from streams.counting.layout import Vector
+from streams.counting.stated import baseline_stated, stated_fields
 from streams.judge.spans import Block, Spans
 from streams.rules.evaluate import Evaluator
 from streams.rules.finding import Finding
@@ -89,6 +90,10 @@ def _counts(evaluator: Evaluator, finding: Finding, vector: Vector) -> npt.NDArr
         name = evaluator.subjects.all[evaluator.subjects.names.index(finding.subject)].name
         absent = layout.one(vector, f"absent:{name}")
         counted = [absent, layout.one(vector, "rows") - absent]
+    elif finding.signal == "missing_rate" and finding.subject in stated_fields(layout):
+        field = stated_fields(layout).index(finding.subject)
+        stated, asked = (float(part[field]) for part in baseline_stated(layout, vector))
+        counted = [asked - stated, stated]
     elif finding.signal in ("out_of_distribution_rate", "extra_feature_rate"):
         hits = layout.one(vector, "out_of_distribution" if finding.signal.startswith("out") else "extra")
         counted = [hits, layout.one(vector, "rows") - hits]

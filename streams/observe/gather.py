@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -27,8 +28,8 @@ class Apart:
     learning: list[LearningRow] = field(default_factory=list)
     schema_seen: dict[str, dict[str, int]] = field(default_factory=dict)
     renames: dict[str, list[int]] = field(default_factory=dict)
-    cohorts: dict[tuple[int, int], list[int]] = field(default_factory=dict)
-    """By the quarter hours of the prediction and of what was seen of it: predictions, joined, late."""
+    cohorts: dict[tuple[str, int, int], list[int]] = field(default_factory=dict)
+    """By version (empty: a shadow) and the quarter hours of the prediction and of what was seen of it: predictions, joined, late."""
     definitions: dict[tuple[int, str], int] = field(default_factory=dict)
     """Labels by pane and the version of their definition."""
 
@@ -136,10 +137,11 @@ def digests(
             samples=apart.samples if first else [],
             cohorts=[
                 (start, rows, joined, late, seen)
-                for (start, seen), (rows, joined, late) in sorted(apart.cohorts.items())
+                for (_, start, seen), (rows, joined, late) in sorted(apart.cohorts.items())
             ]
             if first
             else [],
+            cohort_versions=sorted(Counter(version for version, _, _ in apart.cohorts).items()) if first else [],
             learning=apart.learning if first else [],
             schema_seen=apart.schema_seen if first else {},
             renames=apart.renames if first else {},

@@ -64,18 +64,20 @@ class Batch:
         kind: int,
         signs: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """Predictions (0), joined (1) or late (2) of each model, by the quarter hours of the prediction and of what was seen of it."""
+        """Predictions (0), joined (1) or late (2) of each version, by the quarter hours of the prediction and of what was seen of it."""
         starts, seen = (times // COHORT_S).astype(np.int64), (visible // COHORT_S).astype(np.int64)
         first, first_seen = int(starts.min()), int(seen.min())
         span, width = int(starts.max()) - first + 1, int(seen.max()) - first_seen + 1
-        models = self.combinations.model_of[combinations]
-        numbers, inverse = distinct_codes((models * span + (starts - first)) * width + (seen - first_seen))
+        cells = self.combinations.memberships[combinations, 0]
+        numbers, inverse = distinct_codes((cells * span + (starts - first)) * width + (seen - first_seen))
         totals = np.bincount(inverse, weights=signs, minlength=len(numbers))
         for code, total in zip(numbers.tolist(), totals.tolist(), strict=True):
             rest, when = divmod(code, width)
-            model, start = divmod(rest, span)
-            key = ((start + first) * COHORT_S, (when + first_seen) * COHORT_S)
-            self.apart(self.combinations.models[model]).cohorts.setdefault(key, [0, 0, 0])[kind] += int(total)
+            number, start = divmod(rest, span)
+            cell = self.combinations.cells[number]
+            version = cell.version if cell.stage != "shadow" else ""
+            key = (version, (start + first) * COHORT_S, (when + first_seen) * COHORT_S)
+            self.apart(cell.model_id).cohorts.setdefault(key, [0, 0, 0])[kind] += int(total)
 
     def digests(self, source: int, sequence: int, clock: float, sent_at: float) -> Iterator[Digest]:
         """The batch's messages, by model; numbered from `sequence` on."""

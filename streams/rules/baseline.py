@@ -55,6 +55,8 @@ class Baseline:
     pooled: PooledPsi
     means: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
     """(rows, mean, standard deviation) of each of `streams.counting.means.means_of`, without those whose rule is off."""
+    unstated: npt.NDArray[np.float64]
+    """[optional fields, 3]: share of rows without the field and its limits; NaN where services need not state it."""
     fine_rows: npt.NDArray[np.float64]
     """[fine]: rows of the subjects with fine bins."""
     fine_shares: npt.NDArray[np.float64]
@@ -78,6 +80,7 @@ def prepare(
     vector: Vector,
     means: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]],
     fine: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
+    unstated: npt.NDArray[np.float64],
     least: float,
 ) -> Baseline:
     """Groups, moments and limits of the reference's vector of one segment. Fewer rows than `least` say nothing."""
@@ -173,6 +176,7 @@ def prepare(
         ece=ece,
         pooled=PooledPsi(groups),
         means=means,
+        unstated=unstated,
         fine_rows=fine[0],
         fine_shares=fine[1],
         entropy_variance=float(entropy_variance(layout, vector, least)),

@@ -22,6 +22,7 @@ from streams.rules.fact_rules import FactRules
 from streams.rules.finding import Finding
 from streams.rules.looks import Bases, Looks
 from streams.rules.mean_rules import MeanRules
+from streams.rules.missing_rules import MissingRules
 from streams.rules.model_rules import ModelRules
 from streams.rules.name_rules import NameRules
 from streams.rules.outcome_rules import OutcomeRules
@@ -47,6 +48,7 @@ class Evaluator:
         self.subjects = reference.subjects
         self.of_shapes = ShapeRules(self.subjects, rules)
         self.of_means = MeanRules(self.layout, rules)
+        self.of_missing = MissingRules(self.layout, rules)
         self.of_facts = FactRules(self.layout, rules)
         self.of_outcomes = OutcomeRules(reference, rules)
         self.of_model = ModelRules(reference, rules, latency_slo_ms)
@@ -56,13 +58,18 @@ class Evaluator:
             DataRules(reference, rules, self.subjects),
             self.of_model,
             self.of_means,
+            self.of_missing,
             NameRules(self.layout, rules),
         ]
-        self.tests = sum(rule.tests for rule in (*self.of_rows, *self.of_outcomes.rules, *self.of_outcomes.always))
-        """How many signals one look at one cell tests: the budget is shared among them."""
+        self._tests = sum(rule.tests for rule in (*self.of_rows, *self.of_outcomes.rules, *self.of_outcomes.always))
         self._cell = cell or reference.cell
         self._baselines: dict[str | None, Baseline | None] = {}
         self._bases = Bases(())
+
+    @property
+    def tests(self) -> int:
+        """How many signals one look at one cell tests: the budget is shared among them."""
+        return self._tests + self.of_missing.expected(self.baseline(None))
 
     def baseline(self, segment: str | None) -> Baseline | None:
         """The prepared reference of a segment; None where the reference has no row of it."""
@@ -80,7 +87,8 @@ class Evaluator:
     def prepare(self, vector: Vector) -> Baseline:
         """A reference of any rows, ready to be compared with."""
         means, fine = self.of_means.moments(vector), self.of_shapes.distribution(vector)
-        return prepare(self.reference, self.subjects, vector, means, fine, self.rules.minimum_rows)
+        unstated = self.of_missing.limits(vector)
+        return prepare(self.reference, self.subjects, vector, means, fine, unstated, self.rules.minimum_rows)
 
     def facts(self, slots: npt.NDArray[np.int32], values: npt.NDArray[np.float64], rows: float) -> Iterator[Finding]:
         """What one row suffices to show, of the non-zero slots of a pane; needs no baseline."""

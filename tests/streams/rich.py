@@ -85,6 +85,9 @@ def events_of(frame: pd.DataFrame, every_s: float = 0.5, start: float = START) -
             "runtime": {**RUNTIME, "numpy": row["numpy"]},
         }
         event["features"].update(row.get("more") or {})
+        for path in row.get("without") or ():
+            field, _, name = path.partition(".")
+            del (event[field] if name else event)[name or field]
         yield "predictions", Record(at, event["request_id"].encode(), json.dumps(event).encode(), event["timestamp"])
 
 

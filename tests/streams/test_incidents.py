@@ -90,6 +90,28 @@ def test_the_other_half_of_a_scope_that_was_drawn_too_small_belongs() -> None:
     assert not belongs(Firing(NEW, finding("js_divergence"), 110.0, 300.0), held, 0.0), "it began after the opening"
 
 
+def test_what_stands_alone_is_no_part_of_another_fault() -> None:
+    missing, coverage = finding("missing_rate", "confidence", "schema"), finding("label_coverage", None, "outcome")
+    for firing in (missing, coverage):
+        assert not belongs(Firing(ALL, firing, 60.0, 110.0), incident(), 0.0)
+    held = incident()
+    held.signal, held.subject, held.layer = "missing_rate", "confidence", "schema"
+    assert not belongs(Firing(ALL, finding("psi"), 60.0, 110.0), held, 0.0)
+    assert belongs(Firing(ALL, finding("missing_rate", "embedding", "schema"), 60.0, 110.0), held, 0.0)
+    assert not belongs(Firing(ALL, finding("missing_rate", "embedding", "schema"), 300.0, 310.0), held, 0.0)
+
+
+def test_labels_of_all_versions_that_stop_are_news_beside_those_of_one() -> None:
+    coverage = finding("label_coverage", None, "outcome")
+    of_one, of_all = incident(OLD), incident()
+    for held in (of_one, of_all):
+        held.signal, held.subject, held.layer = "label_coverage", None, "outcome"
+    assert belongs(Firing(OLD, coverage, 300.0, 310.0), of_one, 0.0)
+    assert not belongs(Firing(ALL, coverage, 300.0, 310.0), of_one, 0.0)
+    assert not belongs(Firing(NEW, coverage, 300.0, 310.0), of_one, 0.0)
+    assert belongs(Firing(NEW, coverage, 300.0, 310.0), of_all, 0.0)
+
+
 def test_labels_of_a_fault_that_is_over_open_no_incident_of_their_own() -> None:
     held = incident()
     held.resolved_at = 200.0

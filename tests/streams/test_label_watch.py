@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+import msgspec
 import numpy as np
 import pytest
 
 from leadline.config import Rules
+from leadline.events import Digest
 from streams.judge.label_coverage import COHORT_S, LabelCoverage, ages
 from streams.judge.label_definition import ACCEPTED_AFTER_S, LabelDefinitions
+from streams.judge.label_watch import LabelState, LabelWatch
+from tests.streams.rich import Played, configuration, events_of, known, rows_of
 
 ALPHA = 1e-9
 HOUR, DAY = 3600.0, 86_400.0
@@ -151,6 +155,102 @@ def test_ages_reach_the_delay_window() -> None:
     assert ages(60.0) == [1, 2]
     assert ages(31 * DAY)[-1] == 2977
     assert ages(48 * HOUR) == sorted(set(ages(48 * HOUR)))
+
+
+# -- versions --------------------------------------------------------------------------------------------------------------
+
+
+def said(changes: dict[str, Changes]) -> list[Digest]:
+    """Digests of a quarter hour each: what was seen in it of each version."""
+    by_time: dict[int, dict[str, Changes]] = {}
+    for version, entries in changes.items():
+        for entry in entries:
+            by_time.setdefault(entry[4], {}).setdefault(version, []).append(entry)
+    return [
+        Digest(
+            0, number, "m", "", 0.0, 0.0,
+            cohorts=[entry for _, entries in sorted(of.items()) for entry in entries],
+            cohort_versions=[(version, len(entries)) for version, entries in sorted(of.items())],
+        )
+        for number, (_, of) in enumerate(sorted(by_time.items()))
+    ]  # fmt: skip
+
+
+def versions_that_fire(changes: dict[str, Changes], days: float) -> dict[str | None, float]:
+    """Version (None: all together) to the first time, in days, at which its labels were told to fall short; restarted at half time."""
+    digests, fired = said(changes), dict[str | None, float]()
+    watched = LabelWatch(2 * DAY, 10.0, Rules())
+    for step in range(int(days * 96)):
+        now = T0 + (step + 1) * COHORT_S
+        while digests and digests[0].cohorts[0][4] < now:
+            watched.take(digests.pop(0))
+        for firing in watched.advance(int(now / 10), ALPHA):
+            assert firing.finding.signal == "label_coverage"
+            fired.setdefault(firing.where.version, (now - T0) / DAY)
+        if step == int(days * 48):
+            state = msgspec.msgpack.decode(msgspec.msgpack.encode(watched.save()), type=LabelState)
+            watched = LabelWatch(2 * DAY, 10.0, Rules())
+            watched.restore(state)
+    return fired
+
+
+def until(stop: float) -> Callable[[np.random.Generator, float], float | None]:
+    def comes(rng: np.random.Generator, time: float) -> float | None:
+        told = slow(rng, time)
+        return told if told is not None and told < T0 + stop * DAY else None
+
+    return comes
+
+
+def test_a_version_whose_labels_stop_while_the_others_come_is_told_as_that_versions() -> None:
+    half = versions_that_fire({"1": traffic(1, 10.0, slow, 900.0), "2": traffic(2, 10.0, until(8), 900.0)}, 10.0)
+    assert set(half) == {"2"}
+    assert 8.0 < half["2"] < 8.5
+    tenth = versions_that_fire({"1": traffic(1, 10.0, slow), "2": traffic(2, 10.0, until(8), 300.0)}, 10.0)
+    assert set(tenth) == {"2"}
+
+
+def test_labels_of_all_versions_that_stop_are_told_of_the_model() -> None:
+    fired = versions_that_fire({"1": traffic(3, 10.0, until(8), 900.0), "2": traffic(4, 10.0, until(8), 900.0)}, 10.0)
+    assert None in fired
+    assert 8.0 < fired[None] < 8.5
+
+
+def test_versions_whose_labels_come_raise_nothing() -> None:
+    assert versions_that_fire({"1": traffic(5, 10.0, slow, 900.0), "2": traffic(6, 10.0, slow, 900.0)}, 10.0) == {}
+
+
+def test_a_second_version_finds_the_first_as_if_it_had_been_watched_alone() -> None:
+    first, second = traffic(7, 4.0, slow), [(quarter(T0 + 4 * DAY), 5, 0, 0, quarter(T0 + 4 * DAY))]
+    alone, watched = LabelCoverage(2 * DAY, Rules()), LabelWatch(2 * DAY, 10.0, Rules())
+    alone.take(first)
+    for digest in said({"1": first}):
+        watched.take(digest)
+    alone.advance(T0 + 3 * DAY, ALPHA)
+    watched.advance(int((T0 + 3 * DAY) / 10), ALPHA)
+    assert (watched.versions, watched.tests) == ({}, 2)
+    for digest in said({"2": second}):
+        watched.take(digest)
+    assert watched.versions["1"].state == alone.state
+    assert watched.tests == 4
+
+
+def test_observers_say_which_version_a_prediction_is_of() -> None:
+    frame = rows_of(3, 2400)
+    watched = Played(configuration(), known(n=300), events_of(frame)).judge.labels
+    counted = {
+        version: sum(n for n, _ in of.state.cohorts.values()) + sum(n for _, _, n, _ in of.state.waiting)
+        for version, of in {**watched.versions, "all": watched.coverage}.items()
+    }
+    assert counted == {**frame["version"].value_counts().to_dict(), "all": len(frame)}
+
+
+def test_a_shadow_is_no_version_that_serves() -> None:
+    watched = LabelWatch(2 * DAY, 10.0, Rules())
+    for digest in said({"1": traffic(8, 1.0, slow), "": traffic(9, 1.0, slow)}):
+        watched.take(digest)
+    assert set(watched.versions) == {"1"}
+    assert watched.tests == 2
 
 
 # -- the definition of the label -------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from streams.baselines.stored_reference import dump_reference, load_reference
+from streams.counting.log_bins import RESOURCE
 from streams.counting.references import Reference
 from streams.judge.incidents import Where
 from tests.streams.rich import Played, configuration, events_of, known, rows_of
@@ -55,6 +56,46 @@ def test_means_and_their_changes_are_those_of_numpy(clean: tuple[pd.DataFrame, P
     assert latency.value == pytest.approx(frame["latency_ms"].mean(), rel=1e-9)
     assert latency.floor == pytest.approx(3 * frame["latency_ms"].std(ddof=0) / N**0.5, rel=1e-6)
     assert found["latency_p99", "latency_ms"].value == pytest.approx(frame["latency_ms"].quantile(0.99), rel=0.05)
+
+
+@pytest.mark.parametrize("optional", [True, False], ids=["known", "learned"])
+def test_quantiles_of_resources_are_those_of_numpy_within_the_bins(optional: bool) -> None:
+    def change(frame: pd.DataFrame, rng: np.random.Generator) -> None:
+        frame["cpu_s"] = 10.0 ** rng.uniform(-5.5, 2.0, len(frame))
+        frame["ram_mb"] = np.where(rng.random(len(frame)) < 0.6, 0.0, rng.lognormal(20.0, 2.0, len(frame)))
+
+    frame, base = rows_of(21, 400, change), rows_of(1, 3000)
+    played = Played(configuration(learn_rows=200), known(optional=optional), events_of(frame))
+    within = RESOURCE.growth**0.5
+    for segment, rows in ((None, frame), ("site=north", frame[frame["site"] == "north"])):
+        found = played.figures(segment)
+        for name in ("cpu_s", "ram_mb"):
+            for signal, q in (("resource_p50", 0.5), ("resource_p90", 0.9), ("resource_p99", 0.99)):
+                figure = found[signal, f"resource.{name}"]
+                value = float(np.quantile(rows[name], q, method="inverted_cdf"))
+                assert figure.n == len(rows)
+                assert value / within <= figure.value * (1 + 1e-9)
+                assert figure.value <= value * within * (1 + 1e-9)
+                of = rows_with_site(base, segment)[name] if optional else None
+                if of is not None:
+                    assert figure.reference == pytest.approx(np.quantile(of, q, method="inverted_cdf"), rel=0.02)
+                else:
+                    assert np.isfinite(figure.reference)
+    assert found["resource_p50", "resource.ram_mb"].value == 0.0
+
+
+def test_a_resource_below_zero_or_of_any_size_has_a_bin() -> None:
+    assert RESOURCE.quantile(np.bincount(RESOURCE.assign(np.array([1e12])), minlength=RESOURCE.bins), 0.5) >= 0.98e12
+    played = Played(configuration(), known(), events_of(rows_of(22, 60, lambda frame, rng: _negative(frame))))
+    assert played.figures()["resource_p50", "resource.cpu_s"].value == 0.0
+
+
+def _negative(frame: pd.DataFrame) -> None:
+    frame["cpu_s"] = -1.0
+
+
+def rows_with_site(frame: pd.DataFrame, segment: str | None) -> pd.DataFrame:
+    return frame if segment is None else frame[frame["site"] == segment.removeprefix("site=")]
 
 
 def test_segments_and_versions_have_means_of_their_own(clean: tuple[pd.DataFrame, Played]) -> None:
