@@ -202,8 +202,9 @@ class Work:
     async def _commit(self, held: Held, effects: Effects, outgoing: list[Outgoing], ends: Mapping[str, int]) -> bool:
         """Whether it happened; if not, the owner has begun again from the store, or is not ours any more."""
         shared = self._shared
-        expected = self._stored({topic: held.offsets[topic] for topic in ends})
-        change = Change(held.fence, expected, self._stored(ends), effects, outgoing)
+        # Of all topics, also of those that the batch has nothing of: the checkpoint holds what came from each.
+        after = {**held.offsets, **ends}
+        change = Change(held.fence, self._stored(held.offsets), self._stored(after), effects, outgoing)
         outcome = await shared.tables.commit(self.owner, change)
         if outcome is not Outcome.COMMITTED:
             shared.counters.refused += 1

@@ -239,6 +239,26 @@ def test_a_late_confirmation_does_not_count_for_the_message_that_has_its_number_
     asyncio.run(body())
 
 
+def test_a_batch_of_one_topic_is_refused_where_the_store_went_back_in_the_other() -> None:
+    """What the store has lost of the labels is in the worker's counts: to commit predictions over it would count those labels twice."""
+
+    async def body() -> None:
+        world = World()
+        for kind in KINDS:
+            await world.claim(0, kind)
+        world.publish(label(1, when(1), True))
+        world.store.keep()
+        await world.work(0, "observe", 9)
+        world.store.back(0)
+        world.publish(prediction(1, when(1), 5))
+        await world.work(0, "observe", 9)
+        world.check()
+        await world.settle(0)
+        world.check_settled()
+
+    asyncio.run(body())
+
+
 async def _all_of_them(tables: Tables, records: Sequence[Record]) -> list[Record]:
     return list(records)
 
