@@ -60,6 +60,10 @@ class Records(Sequence[Record]):
 
     __hash__ = None  # type: ignore[assignment]  # as of a list
 
+    def size(self) -> int:
+        """Bytes of their values."""
+        return sum(map(len, filter(None, self.values)))
+
     def extend(self, others: Records) -> None:
         """Puts messages behind these."""
         if self.lines is not None or others.lines is not None:

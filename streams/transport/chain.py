@@ -43,6 +43,7 @@ class Lane:
     begin: int
     upto: int
     records: Records = field(default_factory=lambda: Records.of(()))
+    size: int = 0  # bytes of the values of `records`
     arrived_at: float = 0.0  # when something last came, or the lane was placed; monotonic seconds
     waiting_since: float = 0.0  # when the first of `records` came
     handed: float | None = None  # broker timestamp of the last record handed over
@@ -51,13 +52,20 @@ class Lane:
     holes: int = 0  # offsets without a record, believed
     long_holes: list[tuple[int, int]] = field(default_factory=list)  # [from, to), to be explained
 
+    def extend(self, records: Records) -> None:
+        """Records that follow those it holds."""
+        self.records.extend(records)
+        self.size += records.size()
+
     def take(self, count: int) -> Part:
         """The first `count` records leave the lane."""
         if count >= len(self.records):
             records, self.records, end = self.records, Records.of(()), self.upto
+            self.size = 0
         else:
             records = self.records.cut(count)
             end = self.records.offsets[0]
+            self.size -= records.size()
         if records:
             self.handed = records.timestamps[-1]
         part = Part(self.place.topic, self.begin, end, records)
@@ -114,7 +122,7 @@ class Chain:
             lane.holes += missing
             if missing > LONG:
                 lane.long_holes += _long_holes(lane.upto, records.offsets)
-        lane.records.extend(records)
+        lane.extend(records)
         lane.upto = records.offsets[-1] + 1
         return True
 
@@ -127,7 +135,7 @@ class Chain:
             lane.trusted_until = now + TRUST_S
             return True
         if before:
-            lane.records.extend(records[:before])
+            lane.extend(records[:before])
             lane.upto += before
         lane.asked = hole
         return False

@@ -17,6 +17,8 @@ from streams.transport.fetcher import Fetcher, sort_out
 WAIT_S = 0.1
 HELD_WAIT_S = 0.02
 COLLECT_S = 1.0
+BATCH_BYTES = 16 * 2**20
+LANE_BYTES = 2 * BATCH_BYTES  # a digest of many panes has hundreds of kilobytes, an event hundreds of bytes
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -32,9 +34,9 @@ class Fetched(NamedTuple):
 class Intake:
     """`groups`: the topics of each kind of owner, whose partitions of one number belong together.
 
-    Records wait in their lanes until they are handed over, at most `batch_records` for an owner at a time. Where the
-    log holds more than that, small pieces are collected first, for `COLLECT_S` at most (digests are few while events are
-    many); where it does not, they wait for `linger_s` at most.
+    Records wait in their lanes until they are handed over, at most `batch_records` and about `BATCH_BYTES` for an owner
+    at a time. Where the log holds more than that, small pieces are collected first, for `COLLECT_S` at most (digests are
+    few while events are many); where it does not, they wait for `linger_s` at most.
     """
 
     def __init__(
@@ -156,11 +158,12 @@ class Intake:
         collect = more and total < self._held
         ready: list[Fetched] = []
         for owner, lanes in self._owners.items():
-            held = sum(len(lane.records) for lane in lanes)
+            held, size = sum(len(lane.records) for lane in lanes), sum(lane.size for lane in lanes)
+            most = self._batch if size <= BATCH_BYTES else max(1, min(self._batch, held * BATCH_BYTES // size))
             wait = max(self.linger_s, COLLECT_S) if collect else self.linger_s
-            if held >= self._batch or (held and self._has_waited(lanes, now, wait)):
+            if held >= most or (held and self._has_waited(lanes, now, wait)):
                 behind = [len(lanes) > 1 and self._behind(lane, now) for lane in lanes]
-                counts = share(lanes, behind, self._batch, self._slack)
+                counts = share(lanes, behind, most, self._slack)
                 parts = tuple(lane.take(count) for lane, count in zip(lanes, counts, strict=True) if count)
                 if parts:
                     ready.append(Fetched(owner, parts))
@@ -178,6 +181,7 @@ class Intake:
             place
             for place, lane in self.chain.lanes.items()
             if len(lane.records) > (self._batch if place in held else 4 * self._batch)
+            or lane.size > (LANE_BYTES // 4 if place in held else LANE_BYTES)
         }
         self._fetcher.hold(stop)
 

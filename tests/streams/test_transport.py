@@ -22,7 +22,7 @@ from streams.transport.beginning import DataGap, StateAhead, StateMissing
 from streams.transport.chain import LONG, Place
 from streams.transport.fetcher import Fetcher
 from streams.transport.group_thread import GroupLost
-from streams.transport.intake import COLLECT_S, Fetched, Intake
+from streams.transport.intake import BATCH_BYTES, COLLECT_S, Fetched, Intake
 from streams.transport.transport import ClaimTooSlow
 from tests.real.backend import Backend
 from tests.streams.inside import PARTITIONS, Inside, until
@@ -409,11 +409,16 @@ def test_while_it_lingers_small_pieces_are_collected_and_full_ones_go_at_once(in
 class Endless:
     """In place of a fetcher of which there is always more."""
 
-    paused: frozenset[Place] = frozenset()
+    held: frozenset[Place] = frozenset()
+
+    @property
+    def paused(self) -> frozenset[Place]:
+        return self.held
 
     def assign(self, positions: object) -> None: ...
 
-    def hold(self, places: object) -> None: ...
+    def hold(self, places: set[Place]) -> None:
+        self.held = frozenset(places)
 
     def close(self) -> None: ...
 
@@ -443,8 +448,30 @@ def test_few_digests_do_not_wait_until_a_backlog_of_events_is_over(monkeypatch: 
     asyncio.run(body())
 
 
-def records(first: int, count: int) -> Records:
-    return Records.of([Record(first + at, b"k", b"v", 0.0) for at in range(count)])
+def test_large_digests_are_handed_over_in_pieces_and_hold_their_lane_before_it_is_full_of_them() -> None:
+    async def body() -> None:
+        fetcher = Endless()
+        intake = Intake(cast(Any, fetcher), {"judge": ("digests",)})
+        digests = Place("digests", 0)
+        await intake.place({digests: 0})
+        size = BATCH_BYTES // 10
+        intake.chain.arrive(digests, records(0, 35, size), 0.0)
+        handed = []
+        for _ in range(4):
+            handed += [len(part.records) for fetched in intake._hand_over(more=True) for part in fetched.parts]
+            if len(handed) == 1:
+                assert intake.chain.lanes[digests].size == 25 * size
+                assert fetcher.held == {digests}  # more than `LANE_BYTES` are left
+        assert handed == [10, 10, 10, 5]
+        assert fetcher.held == set()
+        assert intake.chain.lanes[digests].size == 0
+        await intake.close()
+
+    asyncio.run(body())
+
+
+def records(first: int, count: int, size: int = 1) -> Records:
+    return Records.of([Record(first + at, b"k", b"v" * size, 0.0) for at in range(count)])
 
 
 def test_an_offset_that_the_log_lacks_is_a_fault_and_not_a_jump(inside: Inside) -> None:
