@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from detectors.shares import share
-from streams.counting.figure import NAN, Figure, Side, estimated, subject_of
+from streams.counting.figure import NAN, Figure, estimated, subject_of
 from streams.counting.layout import Layout, Vector
 from streams.counting.references import Reference
 from streams.counting.stated import baseline_stated, rows_stating, stated_fields
 from streams.figures.mean_figures import mean_figures
-from streams.figures.subject_figures import Shares, rates
 
 
 def data_figures(
@@ -24,12 +23,9 @@ def data_figures(
     yield Figure("data", "rows", None, float(rows), rows, NAN, NAN)
     if not rows:
         return
-    far = _far_rates(reference, vector, baseline)
     absent = vector[reference.subjects.absent].tolist()
     for at, feature in enumerate(reference.features):
         yield from of_subjects[at]
-        if feature.far_codes is not None:
-            yield far[at]
         if absent[at]:
             yield Figure("data", "absent_rate", subject_of(feature.name), absent[at] / rows, rows, 0.0, NAN)
     if reference.features:
@@ -64,18 +60,3 @@ def _missing_rates(layout: Layout, vector: Vector, baseline: Vector) -> Iterator
         yield estimated(
             "data", "missing_rate", missing, share(asked[at] - stated[at], asked[at]), stated_fields(layout)[at]
         )
-
-
-def _far_rates(reference: Reference, vector: Vector, baseline: Vector | None) -> list[Figure]:
-    """Values beyond three deviations, of each feature and of the score."""
-    subjects = reference.subjects
-    if not subjects.all:
-        return []
-
-    def side(counts: Vector) -> Shares:
-        padded = np.append(counts, 0.0)
-        return padded[subjects.far].sum(axis=1), subjects.grouped(counts).sum(axis=1)
-
-    layers: list[Side] = ["data"] * len(subjects.all)
-    base = side(baseline) if baseline is not None else None
-    return rates("out_of_distribution_rate", layers, subjects.names, side(vector), base)

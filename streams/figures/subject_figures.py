@@ -37,6 +37,12 @@ def subject_figures(reference: Reference, vector: Vector, baseline: Vector | Non
         figures += rates
     for at, figures in enumerate(_means(subjects, layers, live, base)):
         found[at] += figures
+    far = _rate(
+        "out_of_distribution_rate", layers, subjects.names, live.far(subjects), base.far(subjects) if base else None
+    )
+    for at, feature in enumerate(reference.features):
+        if feature.far_codes is not None:
+            found[at].append(far[at])
     return found
 
 
@@ -65,6 +71,10 @@ class _Side(NamedTuple):
         mean, std = _moments(reference, vector, ordered.sum(axis=1))
         missing, invalid = (counts[slots].astype(np.int64) for slots in (subjects.missing, subjects.invalid))
         return cls(grouped, grouped.sum(axis=1), ordered, counts, missing, invalid, mean, std)
+
+    def far(self, subjects: Subjects) -> Shares:
+        """Values beyond three deviations, and rows."""
+        return self.counts[subjects.far].sum(axis=1).astype(np.int64), self.rows
 
 
 def _moments(reference: Reference, vector: Vector, n: Integers) -> tuple[Floats, Floats]:
@@ -113,7 +123,7 @@ def _distances(subjects: Subjects, layers: list[Side], live: _Side, base: _Side)
     return found
 
 
-def rates(signal: str, layers: list[Side], names: list[str], live: Shares, base: Shares | None) -> list[Figure]:
+def _rate(signal: str, layers: list[Side], names: list[str], live: Shares, base: Shares | None) -> list[Figure]:
     """Shares of many subjects at once, (hits, rows), each against the share of the baseline."""
     of_live = share(*live)
     usual = share(*base) if base is not None else None
@@ -130,10 +140,10 @@ def rates(signal: str, layers: list[Side], names: list[str], live: Shares, base:
 
 def _rates(subjects: Subjects, layers: list[Side], live: _Side, base: _Side | None) -> list[list[Figure]]:
     names = subjects.names
-    nulls = rates(
+    nulls = _rate(
         "null_rate", layers, names, (live.missing, live.rows), (base.missing, base.rows) if base is not None else None
     )
-    invalid = rates(
+    invalid = _rate(
         "invalid_rate",
         layers,
         names,
@@ -144,7 +154,7 @@ def _rates(subjects: Subjects, layers: list[Side], live: _Side, base: _Side | No
     for at, feature in enumerate(subjects.all):
         if isinstance(feature.bins, CategoryBins):
             new = live.counts[subjects.starts[at : at + 1] + feature.bins.new].astype(np.int64)
-            found[at] += rates("new_category_rate", [layers[at]], [names[at]], (new, live.rows[at : at + 1]), None)
+            found[at] += _rate("new_category_rate", [layers[at]], [names[at]], (new, live.rows[at : at + 1]), None)
     return found
 
 
