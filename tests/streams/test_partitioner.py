@@ -14,7 +14,17 @@ from leadline.config import Config
 from leadline.partition import partition_of
 from streams.core.records import Records
 from streams.core.stage import Record, Send
-from streams.observe.partitioner import CALM, ENOUGH, SAMPLE, Finding, KeyCheck, Keys, Misplacements, partitions_of
+from streams.observe.partitioner import (
+    CALM,
+    ENOUGH,
+    RECENT,
+    SAMPLE,
+    Finding,
+    KeyCheck,
+    Keys,
+    Misplacements,
+    partitions_of,
+)
 from streams.worker.key_alert import key_alert
 from streams.worker.run import KeysTold
 from tests.real.backend import Backend
@@ -135,6 +145,8 @@ def test_a_producer_with_another_partitioner_is_reported_and_joined_where_it_can
     embedded: Backend, monkeypatch: pytest.MonkeyPatch, both: bool
 ) -> None:
     inside, findings = Inside(embedded), list[Finding]()
+    # Enough to end the incident, and for the shares of both partitions to forget it: a share is of two spans at most.
+    well = CALM + PARTITIONS * 2 * (RECENT + SAMPLE)
     monkeypatch.setattr("streams.worker.owners.KEYS_S", 0.1)
     topics = inside.topics
 
@@ -157,9 +169,9 @@ def test_a_producer_with_another_partitioner_is_reported_and_joined_where_it_can
             shown = worker.progress().view()
             assert "misplaced keys" in shown[f"{topics.labels}/0"]
             assert ("misplaced keys" in shown[f"{topics.predictions}/0"]) == both
-            inside.send(CALM + 400)
+            inside.send(well)
             await until(
-                lambda: inside.totals().get("labels") == CALM + 800 and inside.judged() == 2 * (CALM + 800), 30, worker
+                lambda: inside.totals().get("labels") == well + 400 and inside.judged() == 2 * (well + 400), 30, worker
             )
             await until(lambda: len(findings) == 2 * len(wrong), 20, worker)
             assert not any(finding.begun for finding in findings[len(wrong) :])
@@ -169,5 +181,5 @@ def test_a_producer_with_another_partitioner_is_reported_and_joined_where_it_can
     keys = [b"id-%d" % number for number in range(400)]
     # What librdkafka's default chose, and whether both halves of a pair lie together.
     met = sum(both or zlib.crc32(key) % PARTITIONS == partition_of(key, PARTITIONS) for key in keys)
-    assert inside.totals()["pairs"] == met + CALM + 400
+    assert inside.totals()["pairs"] == met + well
     assert "repeats" not in inside.totals()
