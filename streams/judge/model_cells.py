@@ -6,7 +6,7 @@ Pure. Digests add, ticks close (`ticks.py`). A cell is a version (or all), a sta
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from streams.counting.layout import Layout
 from streams.judge.closings import Closings
 from streams.judge.cohorts import Cohorts
 from streams.judge.incidents import Where
-from streams.judge.open_panes import OpenPanes, Part, Slots, Values, added_up
+from streams.judge.open_panes import OpenPanes, Part, Slots, Values, added_up, together
 from streams.judge.spans import BLOCKS, Spans
 from streams.judge.traffic import Traffic
 
@@ -40,6 +40,7 @@ class ModelCells:
         self.traffic = Traffic(self.spans, panes.pane, traffic)
         self.closings = Closings()
         self.open = OpenPanes(layout.size)
+        self._wheres: dict[tuple[str, str, str | None], tuple[Where, ...]] = {}
         self.versions: list[str] = []
         self.serving: list[str] = []
         self.closed = 0
@@ -64,23 +65,23 @@ class ModelCells:
             return block
         return pane + 1 if block is None else min(block, pane + 1)
 
-    def close_pane(self, pane: int) -> None:
-        """Adds up what came for a pane: a block of each cell, whose closing is announced, and the sums of days."""
-        if pane not in self.open:
-            return
-        parts = self.open.close(pane)
-        for where, slots, values in self._count(parts, self.layout.size, self.layout.offset("rows")):
+    def close_panes(self, until: float) -> None:
+        """Adds up what came for the first panes before `until`, many at a time: a block of each cell, whose closing is announced, and the
+        sums of days."""
+        panes = self.open.close_before(until)
+        for where, of_pane, slots, values in self._count(panes, self.layout.size, self.layout.offset("rows")):
             spans = self.spans.get(where)
             if spans is None:
                 spans = self.spans[where] = self._empty(where)
-            spans.put(pane, slots, values)
-            self.closings.announce(pane + 1, 0, where)
+            spans.put(of_pane, slots, values)
+            self.closings.announce(of_pane + 1, 0, where)
 
     def _new_version(self, version: str, stage: str) -> None:
         self.versions.append(version)
         if stage == "shadow":
             return
         self.serving.append(version)
+        self._wheres.clear()
         if len(self.serving) != 2:
             return
         # What was all traffic until now was the first version's.
@@ -93,44 +94,59 @@ class ModelCells:
         self.days.split(first)
         self.arrivals.split(first)
 
-    def _wheres(self, cell: Named) -> tuple[Where, ...]:
+    def _wheres_of(self, cell: Named) -> tuple[Where, ...]:
         """All that a digest's cell belongs to."""
-        version, stage, segment = cell[:3]
-        if stage == "shadow":
-            return (Where(version, "shadow", segment),)
-        whole = Where(None, "live", segment)
-        return (whole, Where(version, "live", segment)) if self.several else (whole,)
+        version, stage, segment = name = cell[:3]
+        found = self._wheres.get(name)
+        if found is None:
+            if stage == "shadow":
+                found = (Where(version, "shadow", segment),)
+            else:
+                whole = Where(None, "live", segment)
+                found = (whole, Where(version, "live", segment)) if self.several else (whole,)
+            self._wheres[name] = found
+        return found
 
-    def _count(self, parts: Sequence[Part], size: int, rows_slot: int) -> list[tuple[Where, Slots, Values]]:
-        """The sum for each cell; counted for the days of the predictions and of arrival, and for the hours of the traffic."""
+    def _count(
+        self, panes: Sequence[tuple[int, Part]], size: int, rows_slot: int
+    ) -> list[tuple[Where, int, Slots, Values]]:
+        """The sum for each cell and pane, of parts with their panes; counted for the days of the predictions and of arrival, and for the
+        hours of the traffic."""
 
         def arrived(cell: Named) -> int:
             return int(cell[3] * self.pane_s // DAY_S)
 
-        cells = [cell for part in parts for cell in part.cells]
-        found = list(added_up(parts, self._wheres, size))
+        part = together([part for _, part in panes])
+        wheres = [self._wheres_of(cell) for cell in part.cells]
+
+        def keyed(numbers: Iterable[int]) -> Iterator[tuple[Where, int, Slots, Values]]:
+            """Summed by cell and number."""
+            keys = [[(where, number) for where in of_cell] for of_cell, number in zip(wheres, numbers, strict=True)]
+            for (where, number), slots, values in added_up(part, keys, size):
+                yield where, number, slots, values
+
+        found = list(keyed(pane for pane, of_pane in panes for _ in of_pane.cells))
+        sums: dict[tuple[int, ...], list[tuple[Where, int, Slots, Values]]] = {}
         for cohorts, day_of in ((self.days, _predicted), (self.arrivals, arrived)):
-            days = {day_of(cell) for cell in cells}
-            if len(days) == 1:  # mostly: then it is the same sum
-                (day,) = days
-                for where, slots, values in found:
-                    cohorts.add(where, day, slots, values)
-                continue
-            keyed = added_up(parts, lambda cell: [(where, day_of(cell)) for where in self._wheres(cell)], size)  # noqa: B023
-            for (where, day), slots, values in keyed:
+            days = tuple(map(day_of, part.cells))
+            if days not in sums:  # mostly both axes have the same days, and one pane one day
+                if panes[0][0] == panes[-1][0] and len(set(days)) == 1:
+                    sums[days] = [(where, days[0], slots, values) for where, _, slots, values in found]
+                else:
+                    sums[days] = list(keyed(days))
+            for where, day, slots, values in sums[days]:
                 cohorts.add(where, day, slots, values)
-        self._count_traffic(parts, rows_slot)
+        self._count_traffic(part, rows_slot)
         return found
 
-    def _count_traffic(self, parts: Sequence[Part], rows_slot: int) -> None:
+    def _count_traffic(self, part: Part, rows_slot: int) -> None:
         rows: dict[tuple[str | None, int], float] = {}
-        for part in parts:
-            at = np.flatnonzero(part.slots == rows_slot)
-            of_cell = np.searchsorted(part.bounds, at, side="right") - 1
-            for number, value in zip(of_cell.tolist(), part.values[at].tolist(), strict=True):
-                _, stage, segment, pane, _ = part.cells[number]
-                if stage != "shadow":
-                    rows[segment, pane] = rows.get((segment, pane), 0.0) + value
+        at = np.flatnonzero(part.slots == rows_slot)
+        of_cell = np.searchsorted(part.bounds, at, side="right") - 1
+        for number, value in zip(of_cell.tolist(), part.values[at].tolist(), strict=True):
+            _, stage, segment, pane, _ = part.cells[number]
+            if stage != "shadow":
+                rows[segment, pane] = rows.get((segment, pane), 0.0) + value
         for (segment, pane), value in rows.items():
             self.traffic.count(segment, pane, value)
 
@@ -149,8 +165,8 @@ class ModelCells:
 
     def change_layout(self, layout: Layout) -> None:
         """Another reference: blocks of other edges cannot be compared and go; days keep what both layouts name."""
-        for pane in self.open.panes():
-            self._count(self.open.close(pane), self.layout.size, self.layout.offset("rows"))
+        while panes := self.open.close_before(math.inf):
+            self._count(panes, self.layout.size, self.layout.offset("rows"))
         self.open.size = layout.size
         old, self.layout = self.layout.sections, layout
         self.days.remap(old, layout)
@@ -180,8 +196,8 @@ class ModelCells:
         """Stored blocks were counted over other edges, `sections` of another layout: they begin anew, what does not depend on the edges is
         kept."""
         size = max(stop for _, stop in sections.values()) if sections else self.layout.size
-        for pane in self.open.panes():
-            self._count(self.open.close(pane), size, sections["rows"][0])  # over the other edges, as the days still are
+        while panes := self.open.close_before(math.inf):
+            self._count(panes, size, sections["rows"][0])  # over the other edges, as the days still are
         self.days.remap(sections, self.layout)
         self.arrivals.remap(sections, self.layout)
         for where, named in blocks.items():

@@ -8,7 +8,7 @@ ends: once for all cells.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -22,6 +22,7 @@ Values = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 Key = TypeVar("Key", bound=Hashable)
 MANY = 64  # parts of one pane that are added up before it ends: panes may be hours long
+AT_ONCE = 50_000  # entries of many panes that are added up together
 DENSE_SHARE = 16  # entries are added in a table of up to so many times their number, else sorted
 
 
@@ -33,13 +34,24 @@ class Part(NamedTuple):
     slots: Slots
     values: Values
 
-    def of(self, chosen: npt.NDArray[np.bool_]) -> Part:
-        """Some of the cells."""
-        sizes = np.diff(self.bounds)
-        entries = np.repeat(chosen, sizes)
-        bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes[chosen])])
-        cells = [self.cells[at] for at in np.flatnonzero(chosen).tolist()]
-        return Part(cells, bounds, self.slots[entries], self.values[entries])
+    def split(self, groups: Indices) -> list[tuple[int, Part]]:
+        """The cells of each group, given for each cell, in order of group."""
+        order = groups.argsort(kind="stable")
+        groups, sizes = groups[order], np.diff(self.bounds)[order]
+        bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+        entries = np.repeat(self.bounds[:-1][order] - bounds[:-1], sizes) + np.arange(bounds[-1])
+        slots, values = self.slots[entries], self.values[entries]
+        starts = [*(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(groups)]
+        cells = [self.cells[at] for at in order.tolist()]
+        found, begin = [], 0
+        for end in starts:
+            of_group = bounds[begin : end + 1]
+            these = slice(of_group[0], of_group[-1])
+            # Copies: one pane that stays open would hold the arrays of all.
+            part = Part(cells[begin:end], of_group - of_group[0], slots[these].copy(), values[these].copy())
+            found.append((int(groups[begin]), part))
+            begin = end
+        return found
 
     def translated(self, target: npt.NDArray[np.int32]) -> Part:
         """In another layout: `target` gives each slot's place there, -1 for none."""
@@ -49,21 +61,35 @@ class Part(NamedTuple):
         return Part(self.cells, counted[self.bounds], slots[kept], self.values[kept])
 
 
-def added_up(
-    parts: Sequence[Part], keys_of: Callable[[Named], Sequence[Key]], size: int
-) -> Iterator[tuple[Key, Slots, Values]]:
-    """For each key, in order of appearance, the sum of the cells that count for it: slots, ascending, without those that sum to zero."""
+def together(parts: Sequence[Part]) -> Part:
+    """The cells of all parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    sizes = np.concatenate([np.diff(part.bounds) for part in parts])
+    return Part(
+        [cell for part in parts for cell in part.cells],
+        np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]),
+        np.concatenate([part.slots for part in parts]),
+        np.concatenate([part.values for part in parts]),
+    )
+
+
+def added_up(part: Part, keys: Sequence[Sequence[Key]], size: int) -> Iterator[tuple[Key, Slots, Values]]:
+    """`keys` are those that each cell counts for. For each key the sum of its cells: slots, ascending, without those that sum to zero."""
     numbers: dict[Key, int] = {}
     places: list[Indices] = []
     weights: list[Values] = []
-    for part in parts:
-        sizes = np.diff(part.bounds)
-        keys = [keys_of(cell) for cell in part.cells]
-        for turn in range(max(map(len, keys), default=0)):
-            of_cell = np.array([numbers.setdefault(key[turn], len(numbers)) if turn < len(key) else -1 for key in keys])
-            of_entry = np.repeat(of_cell, sizes)
-            counted = of_entry >= 0
-            places.append(of_entry[counted].astype(np.int64) * size + part.slots[counted])
+    sizes = np.diff(part.bounds)
+    for turn in range(max(map(len, keys), default=0)):
+        found_at = [numbers.setdefault(key[turn], len(numbers)) if turn < len(key) else -1 for key in keys]
+        of_cell = np.array(found_at, dtype=np.int64)
+        of_entry = np.repeat(of_cell, sizes)
+        counted = of_entry >= 0
+        if counted.all():
+            places.append(of_entry * size + part.slots)
+            weights.append(part.values)
+        else:
+            places.append(of_entry[counted] * size + part.slots[counted])
             weights.append(part.values[counted])
     if not numbers:
         return
@@ -100,9 +126,9 @@ class OpenPanes:
     def __contains__(self, pane: int) -> bool:
         return pane in self._parts
 
-    def panes(self) -> list[int]:
-        """Those that hold something, in order."""
-        return sorted(self._parts)
+    def __len__(self) -> int:
+        """Panes that hold something."""
+        return len(self._parts)
 
     def first(self) -> int | None:
         while self._order and self._order[0] not in self._parts:
@@ -112,10 +138,9 @@ class OpenPanes:
     def add(self, part: Part, closed: int) -> None:
         """Adds cells to their panes; what is for a pane before `closed` counts for that one."""
         panes = np.array([max(cell[3], closed) for cell in part.cells], dtype=np.int64)
-        distinct = np.unique(panes).tolist()
-        for pane in distinct:
+        for pane, of_pane in part.split(panes) if (panes != panes[0]).any() else [(int(panes[0]), part)]:
             parts = self._of(pane)
-            parts.append(part if len(distinct) == 1 else part.of(panes == pane))
+            parts.append(of_pane)
             if len(parts) >= MANY:
                 self._gone += self._rows.pop(pane, [])
                 self._parts[pane] = [self._one(parts)]
@@ -127,16 +152,24 @@ class OpenPanes:
         return self._parts[pane]
 
     def _one(self, parts: Sequence[Part]) -> Part:
-        sums = list(added_up(parts, lambda cell: (cell,), self.size))
+        part = together(parts)
+        sums = list(added_up(part, [(cell,) for cell in part.cells], self.size))
         sizes = [len(slots) for _, slots, _ in sums]
         bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
         slots, values = (np.concatenate(columns) for columns in zip(*[one[1:] for one in sums], strict=True))
         return Part([cell for cell, _, _ in sums], bounds, slots, values)
 
-    def close(self, pane: int) -> list[Part]:
-        """What came for a pane, which is forgotten."""
-        self._gone += self._rows.pop(pane, [])
-        return self._parts.pop(pane, [])
+    def close_before(self, until: float) -> list[tuple[int, Part]]:
+        """What came for the first panes before `until`, parts with their panes, which are forgotten: as many panes as are well added up at
+        once. A judge that works off a backlog has thousands with a few entries each."""
+        found: list[tuple[int, Part]] = []
+        entries = 0
+        while entries < AT_ONCE and (pane := self.first()) is not None and pane < until:
+            self._gone += self._rows.pop(pane, [])
+            parts = self._parts.pop(pane)
+            found += [(pane, part) for part in parts]
+            entries += sum(len(part.slots) for part in parts)
+        return found
 
     # -- rows ------------------------------------------------------------------------------------------------------------------
 

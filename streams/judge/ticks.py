@@ -60,7 +60,7 @@ class Ticks:
             waiting: list[_Waiting] = []
             looks = closed = 0
             while (end := first_end()) is not None and end <= pane and looks < TOGETHER and closed < AHEAD:
-                closing = self._close(end)
+                closing = self._close(end, pane)
                 waiting.append(_Waiting(end, closing, self._spans(closing, evaluator)))
                 looks, closed = looks + len(waiting[-1].spans), closed + len(closing)
             found = self._judge([one.spans for one in waiting], evaluator, alpha)
@@ -73,11 +73,12 @@ class Ticks:
                     (told,) = self._judge([spans], evaluator, alpha)
                 yield Tick(end, closing, [(*span[:2], findings) for span, findings in zip(spans, told, strict=True)])
 
-    def _close(self, end: int) -> list[tuple[int, int, Where]]:
-        """Closes all blocks that end there, and announces those that hold them."""
+    def _close(self, end: int, until: int) -> list[tuple[int, int, Where]]:
+        """Closes all blocks that end there, and announces those that hold them. Panes before `until` may be added up meanwhile."""
         closing: list[tuple[int, int, Where]] = []
         cells, closings = self.cells, self.cells.closings
-        cells.close_pane(end - 1)
+        if end - 1 in cells.open:
+            cells.close_panes(until)
         for level, where in closings.take():
             block = (end >> level) - 1
             if level == 0 or cells.spans[where].close(level, block):

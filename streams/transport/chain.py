@@ -44,7 +44,8 @@ class Lane:
     upto: int
     records: Records = field(default_factory=lambda: Records.of(()))
     size: int = 0  # bytes of the values of `records`
-    arrived_at: float = 0.0  # when something last came, or the lane was placed; monotonic seconds
+    silent_s: float = 0.0  # of listening, since something last came or the lane was placed
+    at_end: bool = False  # nothing to read followed what came last
     waiting_since: float = 0.0  # when the first of `records` came
     handed: float | None = None  # broker timestamp of the last record handed over
     asked: tuple[int, int] | None = None  # the hole [from, to) that the log was asked about again
@@ -83,11 +84,11 @@ class Chain:
         """No lane has a place: nothing is taken until `place` is called again."""
         self.lanes.clear()
 
-    def place(self, positions: Mapping[Place, int], now: float) -> None:
+    def place(self, positions: Mapping[Place, int]) -> None:
         """Begin these lanes anew at their offsets; what they held is forgotten."""
         for place, offset in positions.items():
             old = self.lanes.get(place)
-            lane = self.lanes[place] = Lane(place, offset, offset, arrived_at=now)
+            lane = self.lanes[place] = Lane(place, offset, offset)
             if old is not None:
                 # Not `asked`: the log may have shown since what was missing, and be read once more where it was.
                 lane.handed, lane.trusted_until, lane.holes, lane.long_holes = (
@@ -110,7 +111,7 @@ class Chain:
             records = records[bisect.bisect_left(records.offsets, lane.upto) :]
             if not records:
                 return True
-        lane.arrived_at = now
+        lane.silent_s, lane.at_end = 0.0, False
         if not lane.records:
             lane.waiting_since = now
         missing = records.offsets[-1] + 1 - lane.upto - len(records)
@@ -125,6 +126,17 @@ class Chain:
         lane.extend(records)
         lane.upto = records.offsets[-1] + 1
         return True
+
+    def end(self, place: Place, offset: int) -> None:
+        """The log was read up to `offset`, where it ends: what lies between are markers, or what a transaction still hides."""
+        lane = self.lanes.get(place)
+        if lane is not None and offset >= lane.upto:
+            lane.at_end = True
+
+    def listened(self, seconds: float) -> None:
+        """Nothing came for so long, but for the lanes that something arrives for now."""
+        for lane in self.lanes.values():
+            lane.silent_s += seconds
 
     @staticmethod
     def _believed(lane: Lane, records: Records, now: float) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -30,7 +30,6 @@ PASSING = frozenset(
         KafkaError._TIMED_OUT,
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError._RESOLVE,
-        KafkaError._PARTITION_EOF,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.REPLICA_NOT_AVAILABLE,
@@ -46,6 +45,7 @@ DEFAULTS: dict[str, Any] = {
     "enable.auto.offset.store": False,
     "auto.offset.reset": "error",
     "isolation.level": "read_committed",
+    "enable.partition.eof": True,
     "fetch.queue.backoff.ms": 5,  # its default of a second stops the fetch whenever the queue was full once
     "fetch.wait.max.ms": 100,
     "fetch.error.backoff.ms": 200,
@@ -60,6 +60,15 @@ class FetchFailed(Exception):
     """The broker refuses us for good; `reason` is the metric label."""
 
     reason = "fetch_failed"
+
+
+class SortedOut(NamedTuple):
+    """What a fetch brought: records by lane, in order; lanes whose offset the log lacks; lanes whose end came after their records, with
+    the offset of that end."""
+
+    records: dict[Place, Records]
+    lost: set[Place]
+    ends: dict[Place, int]
 
 
 class Fetcher:
@@ -152,21 +161,24 @@ class Fetcher:
         self._consumer.close()
 
 
-def sort_out(
-    messages: Sequence[Message], lined: frozenset[str] = frozenset()
-) -> tuple[dict[Place, Records], set[Place]]:
-    """Records by lane, in order, and lanes whose offset the log lacks. `FetchFailed` where waiting would not help.
+def sort_out(messages: Sequence[Message], lined: frozenset[str] = frozenset()) -> SortedOut:
+    """`FetchFailed` where waiting would not help.
 
     `lined`: topics whose messages carry a line (`streams.store.lines`).
     """
-    lost: set[Place] = set()
+    lanes: dict[Place, Records] = {}
+    found = SortedOut(lanes, set(), {})
     if any(map(Message.error, messages)):
         for message in messages:
-            if (error := message.error()) is not None:
-                _heed(error, (message.topic(), message.partition()), lost)
+            if (error := message.error()) is None:
+                continue
+            if error.code() == KafkaError._PARTITION_EOF:
+                found.ends[_place((message.topic(), message.partition()))] = int(message.offset() or 0)
+            else:
+                _heed(error, (message.topic(), message.partition()), found.lost)
         messages = [message for message in messages if message.error() is None]
     if not messages:
-        return {}, lost
+        return found
     # Columns in C calls, of methods that are not looked up again for each message: a loop would cost four times as much.
     topics = list(map(Message.topic, messages))
     partitions = np.fromiter(map(Message.partition, messages), np.int64, len(messages))
@@ -176,7 +188,6 @@ def sort_out(
     offsets: list[Any] = list(map(Message.offset, messages))
     keys, values = list(map(Message.key, messages)), list(map(Message.value, messages))
     timestamps = [stamp[1] / 1e3 for stamp in map(Message.timestamp, messages)]
-    lanes: dict[Place, Records] = {}
     for begin, end in zip(starts, [*starts[1:], len(messages)], strict=True):
         place = _place((topics[begin], int(partitions[begin])))
         lines = [_line_of(message) for message in messages[begin:end]] if place.topic in lined else None
@@ -185,7 +196,7 @@ def sort_out(
             lanes[place].extend(records)
         else:
             lanes[place] = records
-    return lanes, lost
+    return found
 
 
 def _heed(error: KafkaError, lane: tuple[str | None, int | None], lost: set[Place]) -> None:

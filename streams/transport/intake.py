@@ -48,7 +48,7 @@ class Intake:
         batch_records: int = 8_000,
         held_records: int = 200_000,
         slack_s: float = 2.0,
-        patience_s: float = 1.0,
+        patience_s: float = 30.0,
     ) -> None:
         self.chain = Chain()
         self._fetcher = fetcher
@@ -92,7 +92,7 @@ class Intake:
         if self._waiting is not None:  # a fetch whose taker was cancelled; what it brings is from before
             await asyncio.wait([self._waiting])
             self._waiting = None
-        self.chain.place(positions, monotonic())
+        self.chain.place(positions)
         self._lost -= positions.keys()
         self._owners.clear()
         for place in sorted(self.chain.lanes, key=lambda place: (place.partition, self._order[place.topic])):
@@ -129,23 +129,29 @@ class Intake:
         if self._waiting is None:
             loop = asyncio.get_running_loop()
             self._waiting = loop.run_in_executor(self._thread, self._fetcher.wait, self._fetch, seconds)
+        began = monotonic()
         # Shielded: a taker that is cancelled leaves its messages to the next one.
         messages = await asyncio.shield(self._waiting)
         self._waiting = None
+        # A loop that was busy with something else has not listened meanwhile.
+        self.chain.listened(min(monotonic() - began, seconds))
         return messages
 
     async def _accept(self, messages: list[Message]) -> bool:
         """Put messages into their lanes. True: there is probably more of them."""
         if not messages:
             return False
-        lanes, lost = sort_out(messages, self._lined)
+        found = sort_out(messages, self._lined)
         now = monotonic()
         whole = True
-        for place, records in lanes.items():
+        for place, records in found.records.items():
             whole &= self.chain.arrive(place, records, now)
         if not whole:
             await self._run(self._fetcher.assign, self.chain.positions())
-        self._lost |= lost & self.chain.lanes.keys()
+        else:
+            for place, offset in found.ends.items():
+                self.chain.end(place, offset)
+        self._lost |= found.lost & self.chain.lanes.keys()
         self.fetched += len(messages)
         return len(messages) == self._fetch
 
@@ -162,7 +168,7 @@ class Intake:
             most = self._batch if size <= BATCH_BYTES else max(1, min(self._batch, held * BATCH_BYTES // size))
             wait = max(self.linger_s, COLLECT_S) if collect else self.linger_s
             if held >= most or (held and self._has_waited(lanes, now, wait)):
-                behind = [len(lanes) > 1 and self._behind(lane, now) for lane in lanes]
+                behind = [len(lanes) > 1 and self._behind(lane) for lane in lanes]
                 counts = share(lanes, behind, most, self._slack)
                 parts = tuple(lane.take(count) for lane, count in zip(lanes, counts, strict=True) if count)
                 if parts:
@@ -185,9 +191,9 @@ class Intake:
         }
         self._fetcher.hold(stop)
 
-    def _behind(self, lane: Lane, now: float) -> bool:
-        # A lane that stays silent although its end is ahead holds nobody: markers of transactions, a broker away.
-        if now - lane.arrived_at > self._patience:
+    def _behind(self, lane: Lane) -> bool:
+        """Whether the log holds more of a lane than has come: then it holds the others, until their broker has been silent too long."""
+        if lane.at_end or lane.silent_s > self._patience:
             return False
         end = self._fetcher.end(lane.place)
         return end is None or lane.upto < end

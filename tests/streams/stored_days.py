@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 from streams.judge.cohorts import Cohorts
 from streams.judge.model_cells import ModelCells
@@ -11,6 +12,6 @@ from streams.judge.model_cells import ModelCells
 def all_days(cells: ModelCells) -> Cohorts:
     """By the day of the prediction; the cells stay as they are."""
     ended = copy.deepcopy(cells)
-    for pane in ended.open.panes():
-        ended.close_pane(pane)
+    while ended.open:
+        ended.close_panes(math.inf)
     return ended.days

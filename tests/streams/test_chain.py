@@ -24,7 +24,7 @@ def lane(*timestamps: float, topic: str = "a", handed: float | None = None) -> L
 
 def placed(offset: int) -> Chain:
     chain = Chain()
-    chain.place({A: offset}, 0.0)
+    chain.place({A: offset})
     return chain
 
 
@@ -85,7 +85,7 @@ def test_what_was_asked_about_says_nothing_of_a_later_reading() -> None:
     chain = placed(0)
     assert not chain.arrive(A, records(0, 2), 0.0)
     assert chain.arrive(A, records(1, 2), 0.1)
-    chain.place({A: 0}, 0.2)
+    chain.place({A: 0})
     assert not chain.arrive(A, records(0, 2), 0.3)
     assert chain.arrive(A, records(1, 2), 0.4)
     assert [record.offset for record in chain.lanes[A].records] == [0, 1, 2]
@@ -107,10 +107,35 @@ def test_another_hole_than_the_one_asked_about_is_asked_about_too() -> None:
     assert chain.lanes[A].records == []
 
 
+def test_a_lane_is_at_its_end_when_the_log_ends_behind_what_came_and_until_more_comes() -> None:
+    chain = placed(0)
+    lane = chain.lanes[A]
+    assert chain.arrive(A, records(0, 1, 2), 0.0)
+    chain.end(A, 2)  # told before the last record came
+    assert not lane.at_end
+    chain.end(A, 5)  # two markers stand there
+    assert lane.at_end
+    assert chain.arrive(A, records(3), 0.0) or chain.arrive(A, records(3), 0.0)
+    assert not lane.at_end
+    chain.end(A, 4)
+    chain.place({A: 4})
+    assert not chain.lanes[A].at_end
+    chain.end(Place("another", 0), 9)  # not ours any more
+
+
+def test_silence_is_counted_while_one_listens_and_until_something_comes() -> None:
+    chain = placed(0)
+    chain.listened(0.5)
+    chain.listened(0.25)
+    assert chain.lanes[A].silent_s == 0.75
+    chain.arrive(A, records(0), 1e6)
+    assert chain.lanes[A].silent_s == 0.0
+
+
 def test_placing_a_lane_anew_forgets_what_it_held() -> None:
     chain = placed(0)
     chain.arrive(A, records(0, 1, 2), 0.0)
-    chain.place({A: 1}, 0.0)
+    chain.place({A: 1})
     assert chain.lanes[A].records == []
     assert chain.positions() == {A: 1}
 

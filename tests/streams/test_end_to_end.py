@@ -176,8 +176,8 @@ def backtested(way: Way) -> Backtest:
 def figures_of(judge: Judge) -> dict[tuple[Any, ...], tuple[float | None, int]]:
     """All but what is due: a backtest ends its log, a worker waits for what is still to come, and so do its last panes."""
     cells = judge.models["risk"].cells
-    for pane in cells.open.panes():
-        cells.close_pane(pane)
+    while cells.open:
+        cells.close_panes(math.inf)
     rows = [
         row
         for row in figure_rows(judge.models["risk"])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from itertools import groupby
+from operator import itemgetter
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.core.digest_cells import Named
-from streams.judge.open_panes import MANY, OpenPanes, Part, added_up
+from streams.judge.open_panes import MANY, OpenPanes, Part, added_up, together
 
 SIZE = 6
 _cell = st.tuples(
@@ -46,9 +51,20 @@ def brute(digests: Digests, pane: int, closed: int = 0) -> dict[object, dict[int
     return {key: {slot: value for slot, value in sums.items() if value} for key, sums in found.items()}
 
 
-def said(parts: list[Part]) -> dict[object, dict[int, float]]:
-    found = {}
-    for key, slots, values in added_up(parts, keys, SIZE):
+def said(panes: OpenPanes) -> dict[int, dict[object, dict[int, float]]]:
+    """All that is open, by pane; nothing is afterwards."""
+    found: dict[int, dict[object, dict[int, float]]] = {}
+    while panes:
+        parts = panes.close_before(math.inf)
+        for pane, of_pane in groupby(parts, key=itemgetter(0)):
+            assert pane not in found
+            found[pane] = summed([part for _, part in of_pane])
+    return found
+
+
+def summed(parts: list[Part]) -> dict[object, dict[int, float]]:
+    found, whole = {}, together(parts)
+    for key, slots, values in added_up(whole, [keys(cell) for cell in whole.cells], SIZE):
         assert (np.diff(slots) > 0).all()
         found[key] = dict(zip(slots.tolist(), values.tolist(), strict=True))
     return found
@@ -62,11 +78,36 @@ def test_a_pane_holds_the_sum_of_all_that_came_for_it(digests: Digests, closed: 
         if cells:
             panes.add(part(cells), closed)
     expected = sorted({max(cell[3], closed) for cells in digests for cell, _ in cells})
-    assert panes.panes() == expected
+    assert len(panes) == len(expected)
     assert panes.first() == (expected[0] if expected else None)
-    for pane in expected:
-        assert said(panes.close(pane)) == brute(digests, pane, closed)
+    found = said(panes)
+    assert list(found) == expected
+    assert found == {pane: brute(digests, pane, closed) for pane in expected}
     assert panes.first() is None
+    assert not panes.close_before(math.inf)
+
+
+@settings(max_examples=100, deadline=None)
+@given(_digests, st.integers(0, 5), st.integers(1, 8))
+def test_panes_close_in_order_up_to_a_pane_and_as_many_as_are_asked_for(
+    digests: Digests, until: int, at_once: int
+) -> None:
+    panes = OpenPanes(SIZE)
+    for cells in digests:
+        if cells:
+            panes.add(part(cells), 0)
+    open_panes = sorted({cell[3] for cells in digests for cell, _ in cells})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streams.judge.open_panes.AT_ONCE", at_once)
+        while parts := panes.close_before(until):
+            closed = list(dict.fromkeys(pane for pane, _ in parts))
+            assert closed == open_panes[: len(closed)]
+            assert closed[-1] < until
+            entries = [sum(len(part.slots) for at, part in parts if at == pane) for pane in closed]
+            assert sum(entries[:-1]) < at_once
+            del open_panes[: len(closed)]
+    assert [pane for pane in open_panes if pane < until] == []
+    assert panes.first() == (open_panes[0] if open_panes else None)
 
 
 @settings(max_examples=100, deadline=None)
@@ -89,8 +130,8 @@ def test_rows_bring_everything_back_and_go_with_their_pane(digests: Digests, eve
     again = OpenPanes(SIZE)
     again.restore(dict(reversed(table.items())))
     assert again.take_changes() == ({}, [])
-    for pane in panes.panes():
-        assert said(again.close(pane)) == said(panes.close(pane)) == brute(digests, pane)
+    expected = {pane: brute(digests, pane) for pane in sorted({cell[3] for cells in digests for cell, _ in cells})}
+    assert said(again) == said(panes) == expected
     written, removed = again.take_changes()
     assert not written
     assert set(removed) == set(table)
@@ -108,7 +149,7 @@ def test_a_long_pane_is_added_up_before_its_parts_are_many() -> None:
         assert len(table) <= MANY
     again = OpenPanes(SIZE)
     again.restore(table)
-    assert said(again.close(0))[None, None] == {1: 5 * MANY, 2: 10 * MANY}
+    assert said(again)[0][None, None] == {1: 5 * MANY, 2: 10 * MANY}
 
 
 @given(st.lists(st.tuples(_cell, _counts), min_size=1, max_size=5))

@@ -22,7 +22,7 @@ from streams.transport.beginning import DataGap, StateAhead, StateMissing
 from streams.transport.chain import LONG, Place
 from streams.transport.fetcher import Fetcher
 from streams.transport.group_thread import GroupLost
-from streams.transport.intake import BATCH_BYTES, COLLECT_S, Fetched, Intake
+from streams.transport.intake import BATCH_BYTES, COLLECT_S, HELD_WAIT_S, Fetched, Intake
 from streams.transport.transport import ClaimTooSlow
 from tests.real.backend import Backend
 from tests.streams.inside import PARTITIONS, Inside, until
@@ -468,6 +468,90 @@ def test_large_digests_are_handed_over_in_pieces_and_hold_their_lane_before_it_i
         await intake.close()
 
     asyncio.run(body())
+
+
+class Silent(Endless):
+    """Of which there is more, but nothing comes; each wait ends when a busy loop looks again, ten seconds later."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def consume(self, count: int) -> list[Any]:
+        return []
+
+    def wait(self, count: int, seconds: float) -> list[Any]:
+        self.now += 10.0
+        return []
+
+
+def test_a_lane_of_which_nothing_comes_holds_the_others_for_a_time_of_listening(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A loop that is busy elsewhere hears nothing: labels must not run ahead of predictions, whose rows would expire, for that."""
+    fetcher = Silent()
+    monkeypatch.setattr("streams.transport.intake.monotonic", lambda: fetcher.now)
+
+    async def body() -> None:
+        intake = Intake(cast(Any, fetcher), {"observe": ("predictions", "labels")}, patience_s=1.0)
+        predictions, labels = Place("predictions", 0), Place("labels", 0)
+        await intake.place({predictions: 0, labels: 0})
+        intake.chain.arrive(labels, records(0, 3), 0.0)
+        waits = 0
+        while not (ready := await intake.take()):
+            waits += 1
+        assert waits == pytest.approx(1.0 / HELD_WAIT_S, abs=2)  # and not one, after which ten seconds have passed
+        assert [(part.topic, part.end) for part in ready[0].parts] == [("labels", 3)]
+        intake.chain.arrive(predictions, records(0, 1), fetcher.now)
+        intake.chain.arrive(labels, records(3, 1), fetcher.now)
+        await intake.take()
+        intake.chain.arrive(labels, records(4, 1), fetcher.now)
+        assert intake._hand_over(False)  # of the same time as the last prediction
+        intake.chain.arrive(labels, Records.of([Record(5, b"k", b"v", 100.0)]), fetcher.now)
+        assert not intake._hand_over(False)
+        intake.chain.end(predictions, 1)
+        assert intake._hand_over(False)
+        await intake.close()
+
+    asyncio.run(asyncio.wait_for(body(), 60))
+
+
+@pytest.mark.kafka
+def test_a_transaction_that_stays_open_holds_nobody(on_kafka: Inside) -> None:
+    """What it hides lies before the log's end, and cannot be read: that is where the log ends for us."""
+    inside = on_kafka
+    servers = {"bootstrap.servers": inside.backend.bootstrap_servers, "log_level": 3}
+    topics = (inside.topics.predictions, inside.topics.labels)
+    first, then = 1_700_000_000_000, 1_700_000_500_000
+    hidden = Producer({**servers, "transactional.id": inside.group})
+    hidden.init_transactions(30)
+    hidden.begin_transaction()
+    hidden.produce(topics[1], key=b"k", value=b"{}", partition=0, timestamp=first)
+    hidden.flush()
+    hidden.commit_transaction(30)
+    hidden.begin_transaction()
+    hidden.produce(topics[1], key=b"k", value=b"{}", partition=0, timestamp=then)
+    hidden.flush()
+    plain = Producer(servers)
+    for timestamp in (first, then):
+        plain.produce(topics[0], key=b"k", value=b"{}", partition=0, timestamp=timestamp)
+    plain.flush()
+
+    async def body() -> None:
+        fetcher = Fetcher({"bootstrap.servers": inside.backend.bootstrap_servers, "group.id": inside.group})
+        intake = Intake(fetcher, {"observe": topics}, patience_s=3600.0)
+        await intake.place({Place(topic, 0): 0 for topic in topics})
+        reached = dict.fromkeys(topics, 0)
+        while reached[topics[0]] < 2:
+            for fetched in await intake.take():
+                reached |= {part.topic: part.end for part in fetched.parts}
+        assert reached[topics[1]] == 1
+        hidden.commit_transaction(30)
+        while reached[topics[1]] < 3:
+            for fetched in await intake.take():
+                reached |= {part.topic: part.end for part in fetched.parts}
+        await intake.close()
+
+    asyncio.run(asyncio.wait_for(body(), 60))
 
 
 def records(first: int, count: int, size: int = 1) -> Records:
