@@ -3,8 +3,8 @@
     python benchmarks/soak.py                                         # brings its own Apache Kafka and Redis
     python benchmarks/soak.py --events 500000 --pending 1000000       # a short form
 
-Two runs, each with a worker, topics and keys of its own, published as fast as Kafka takes it, so that the worker reads behind
-a growing lag: *flow*, a delay window of a day, a prediction a second of event time, each labelled two hours later; *pending*,
+Two runs, each with a worker, topics and keys of its own, published so that the worker always reads behind a lag of `--ahead` events,
+which is days of event time: *flow*, a delay window of a day, a prediction a second of event time, each labelled two hours later; *pending*,
 a window of 30 days over 29 days and no labels, then labels for a sample of requests of any age. The cache of rows is small:
 Redis holds them. Exit status 1 where a count is wrong.
 """
@@ -36,7 +36,7 @@ from benchmarks import soak_load
 from benchmarks.servers import NoServers, servers
 from benchmarks.soak_figures import Sample, at_shares, slope, sparkline
 from benchmarks.soak_ground import PARTITIONS, Ground, Soak
-from benchmarks.soak_load import Flow
+from benchmarks.soak_load import Flow, Reins
 
 DAY_S = 86_400.0
 LOOK_S = 0.5
@@ -56,12 +56,12 @@ def resident(pid: int) -> float:
     return 0.0
 
 
-def watch(ground: Ground, pid: int, progress: Progress) -> list[Sample]:
-    """Publish and look until all is counted and judged."""
+def watch(ground: Ground, pid: int, progress: Progress, ahead: int) -> list[Sample]:
+    """Publish, at most `ahead` events before what is judged, and look until all is counted and judged."""
     flow = ground.soak.flow
     context = get_context("spawn")
-    told = context.Value("q", 0)
-    arguments = (ground.bootstrap, ground.sources, ground.reference, flow, told)
+    reins = Reins(context.Value("q", 0), context.Value("q", ahead))
+    arguments = (ground.bootstrap, ground.sources, ground.reference, flow, reins)
     publisher = context.Process(target=soak_load.publish_flow, args=arguments, daemon=True)
     bars = [
         progress.add_task(f"{ground.soak.name}: {what}", total=flow.events)
@@ -77,10 +77,11 @@ def watch(ground: Ground, pid: int, progress: Progress) -> list[Sample]:
             raise RuntimeError("the worker or the publisher ended before all was counted")
         over = events >= flow.events and ground.behind() <= 0
         judged = flow.events if over else min(events, ground.judged())
+        reins.allowed.value = judged + ahead
         samples.append(
             Sample(time.monotonic() - began, events, judged, rss, ground.redis.info("memory")["used_memory"])
         )
-        for bar, done in zip(bars, (told.value, events, judged), strict=True):
+        for bar, done in zip(bars, (reins.told.value, events, judged), strict=True):
             progress.update(bar, completed=done)
         if over:
             publisher.join()
@@ -108,7 +109,7 @@ def ask(ground: Ground, asked: int) -> int:
     return len(rows)
 
 
-def run(soak: Soak, bootstrap: str, redis: str, folder: Path, console: Console) -> dict[str, Any]:
+def run(soak: Soak, bootstrap: str, redis: str, folder: Path, console: Console, ahead: int) -> dict[str, Any]:
     """The whole run; what it found."""
     ground = Ground(soak, bootstrap, redis, folder)
     columns = (
@@ -126,7 +127,7 @@ def run(soak: Soak, bootstrap: str, redis: str, folder: Path, console: Console) 
             while not ground.redis.keys(f"{ground.run_id}:worker:*"):
                 time.sleep(0.1)
             with Progress(*columns, console=console) as progress:
-                samples = watch(ground, pid, progress)
+                samples = watch(ground, pid, progress, ahead)
             flow = soak.flow
             check(ground, {"predictions": flow.rows, "labels": flow.labels, "joined": flow.labels}, "at the end")
             found = figures(soak, samples)
@@ -197,6 +198,7 @@ def main(
         int, typer.Option(help="Of the flow, half predictions, half labels; 0: leave it out.")
     ] = 5_000_000,
     pending: Annotated[int, typer.Option(help="Requests that wait in Redis; 0: leave it out.")] = 10_000_000,
+    ahead: Annotated[int, typer.Option(help="Events that may be published before those so far are judged.")] = 400_000,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all samples there.")] = None,
 ) -> None:
     """Measure; exit status 1 where a count is wrong."""
@@ -218,7 +220,7 @@ def main(
         servers(bootstrap, redis, Path(folder), console.print) as (kafka, store),
     ):
         for soak in soaks:
-            found.append(run(soak, kafka, store, Path(folder), console))
+            found.append(run(soak, kafka, store, Path(folder), console, ahead))
             show(console, found[-1])
             if json_file:
                 json_file.write_text(json.dumps(found))

@@ -106,10 +106,16 @@ def create_topics(bootstrap: str, topics: tuple[str, str], partitions: int) -> N
         future.result(30)
 
 
-def publish(
-    bootstrap: str, topics: tuple[str, str], sent: Iterable[Message], told: Synchronized[Any] | None = None
-) -> None:
-    """Send everything; `told` counts what was handed to the client. RuntimeError if one record was not acknowledged."""
+@dataclass(frozen=True)
+class Reins:
+    """Between the publisher and who watches it: `told` is what was handed to the client, `allowed` what may be."""
+
+    told: Synchronized[Any]
+    allowed: Synchronized[Any]
+
+
+def publish(bootstrap: str, topics: tuple[str, str], sent: Iterable[Message], reins: Reins | None = None) -> None:
+    """Send everything, as far as it is allowed. RuntimeError if one record was not acknowledged."""
     failed: list[str] = []
 
     def acknowledged(error: confluent_kafka.KafkaError | None, _: object) -> None:
@@ -128,17 +134,19 @@ def publish(
                 producer.poll(0.1)
         if number % TOLD_EVERY == 0:
             producer.poll(0)
-            if told is not None:
-                told.value = number
+            if reins is not None:
+                reins.told.value = number
+                while number >= reins.allowed.value:
+                    producer.poll(0.05)
     producer.flush(120)
     if failed or len(producer):
         raise RuntimeError(f"{len(failed) + len(producer)} records not stored {failed[:1]}")
 
 
-def publish_flow(bootstrap: str, topics: tuple[str, str], reference: Path, flow: Flow, told: Synchronized[Any]) -> None:
+def publish_flow(bootstrap: str, topics: tuple[str, str], reference: Path, flow: Flow, reins: Reins) -> None:
     """A process of its own."""
-    publish(bootstrap, topics, events(flow, Pool(reference)), told)
-    told.value = flow.events
+    publish(bootstrap, topics, events(flow, Pool(reference)), reins)
+    reins.told.value = flow.events
 
 
 def publish_labels(

@@ -5,6 +5,7 @@ Pure. Digests add, ticks close (`ticks.py`). A cell is a version (or all), a sta
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
@@ -30,10 +31,18 @@ def _predicted(cell: Named) -> int:
 
 
 class ModelCells:
-    """Every cell of one model. `earliest` says which pane the spans of a new cell may begin with."""
+    """Every cell of one model. `earliest` says which pane the spans of a new cell may begin with; `split` is told when all that was counted
+    for all versions so far becomes that of the first one too."""
 
-    def __init__(self, layout: Layout, panes: Panes, traffic: Limits, earliest: Callable[[Where], int]) -> None:
-        self.layout, self.pane_s, self.earliest = layout, panes.pane, earliest
+    def __init__(
+        self,
+        layout: Layout,
+        panes: Panes,
+        traffic: Limits,
+        earliest: Callable[[Where], int],
+        split: Callable[[str], None],
+    ) -> None:
+        self.layout, self.pane_s, self.earliest, self.split = layout, panes.pane, earliest, split
         self.levels = max(1, math.ceil(math.log2(max(panes.longest_span / panes.pane / BLOCKS, 1.0))) + 1)
         self.spans: dict[Where, Spans] = {}
         self.days, self.arrivals = Cohorts(layout.size), Cohorts(layout.size)
@@ -41,6 +50,8 @@ class ModelCells:
         self.closings = Closings()
         self.open = OpenPanes(layout.size)
         self._wheres: dict[tuple[str, str, str | None], tuple[Where, ...]] = {}
+        self._begun: list[int] = []
+        """The first pane of each cell, ascending."""
         self.versions: list[str] = []
         self.serving: list[str] = []
         self.closed = 0
@@ -51,11 +62,12 @@ class ModelCells:
         """Whether versions are kept apart: one alone is the same as all."""
         return len(self.serving) > 1
 
+    def known(self, end: int) -> int:
+        """Cells of which anything came in panes before `end`."""
+        return bisect.bisect_left(self._begun, end)
+
     def add(self, part: Part) -> None:
         """Keeps a digest's cells until their panes end."""
-        for version, stage, *_ in part.cells:
-            if version not in self.versions:
-                self._new_version(version, stage)
         self.open.add(part, self.closed)
 
     def first_end(self) -> int | None:
@@ -65,18 +77,34 @@ class ModelCells:
             return block
         return pane + 1 if block is None else min(block, pane + 1)
 
+    def news(self, pane: int) -> bool:
+        """Whether a version appears in a pane that has not ended: then all before it must have been judged."""
+        return any(version not in self.versions for version, _ in self.open.versions(pane))
+
     def close_panes(self, until: float) -> None:
-        """Adds up what came for the first panes before `until`, many at a time: a block of each cell, whose closing is announced, and the
-        sums of days."""
-        panes = self.open.close_before(until)
-        for where, of_pane, slots, values in self._count(panes, self.layout.size, self.layout.offset("rows")):
+        """Adds up what came for the first panes before `until`, many at a time, up to one in which a version appears: a block of each cell,
+        whose closing is announced, and the sums of days."""
+        for where, pane, slots, values in self._close(until, self.layout.size, self.layout.offset("rows")):
+            if not len(slots):  # counted and taken back: in one batch nothing would have been told of it
+                continue
             spans = self.spans.get(where)
             if spans is None:
                 spans = self.spans[where] = self._empty(where)
-            spans.put(of_pane, slots, values)
-            self.closings.announce(of_pane + 1, 0, where)
+                bisect.insort(self._begun, pane)
+            spans.put(pane, slots, values)
+            self.closings.announce(pane + 1, 0, where)
 
-    def _new_version(self, version: str, stage: str) -> None:
+    def _close(self, until: float, size: int, rows_slot: int) -> list[tuple[Where, int, Slots, Values]]:
+        """The sums of some open panes, as `_count` gives them."""
+        first = self.open.first()
+        if first is None or first >= until:
+            return []
+        for version, stage in self.open.versions(first):
+            if version not in self.versions:
+                self._new_version(version, stage, first)
+        return self._count(self.open.close_before(until, self.news), size, rows_slot)
+
+    def _new_version(self, version: str, stage: str, pane: int) -> None:
         self.versions.append(version)
         if stage == "shadow":
             return
@@ -90,9 +118,11 @@ class ModelCells:
             spans = self.spans[where].copy()
             other = where._replace(version=first)
             self.spans[other] = spans
+            bisect.insort(self._begun, pane)
             self._announce(other, spans)
         self.days.split(first)
         self.arrivals.split(first)
+        self.split(first)
 
     def _wheres_of(self, cell: Named) -> tuple[Where, ...]:
         """All that a digest's cell belongs to."""
@@ -165,8 +195,8 @@ class ModelCells:
 
     def change_layout(self, layout: Layout) -> None:
         """Another reference: blocks of other edges cannot be compared and go; days keep what both layouts name."""
-        while panes := self.open.close_before(math.inf):
-            self._count(panes, self.layout.size, self.layout.offset("rows"))
+        while self.open:
+            self._close(math.inf, self.layout.size, self.layout.offset("rows"))
         self.open.size = layout.size
         old, self.layout = self.layout.sections, layout
         self.days.remap(old, layout)
@@ -191,18 +221,20 @@ class ModelCells:
             spans = self.spans[where] = self._empty(where)
             spans.restore(named)
             self._announce(where, spans)
+        self._begun = [-1] * len(self.spans)
 
     def drop_blocks(self, blocks: Mapping[Where, Mapping[str, bytes]], sections: Mapping[str, tuple[int, int]]) -> None:
         """Stored blocks were counted over other edges, `sections` of another layout: they begin anew, what does not depend on the edges is
         kept."""
         size = max(stop for _, stop in sections.values()) if sections else self.layout.size
-        while panes := self.open.close_before(math.inf):
-            self._count(panes, size, sections["rows"][0])  # over the other edges, as the days still are
+        while self.open:  # over the other edges, as the days still are
+            self._close(math.inf, size, sections["rows"][0])
         self.days.remap(sections, self.layout)
         self.arrivals.remap(sections, self.layout)
         for where, named in blocks.items():
             spans = self.spans[where] = self._empty(where)
             spans.gone = {(int(level), int(number)) for level, _, number in (name.partition(":") for name in named)}
+        self._begun = [-1] * len(self.spans)
 
     def forget_rows(self) -> None:
         """Nothing changed since the last call, as far as rows go."""

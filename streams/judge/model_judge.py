@@ -51,7 +51,11 @@ class ModelJudge:
         self.live = self._live()
         self.evaluator = self._evaluator()
         self.cells = ModelCells(
-            self.reference.layout, config.panes, self.rules.traffic_share, lambda where: self.lives.earliest(where)
+            self.reference.layout,
+            config.panes,
+            self.rules.traffic_share,
+            lambda where: self.lives.earliest(where),
+            lambda version: self.variation.split(version),
         )
         self.variation = Variation(self._tracked(), self.reference, self.pane_s, self.cells.levels)
         self.ticks = Ticks(self.cells, self.variation)
@@ -61,7 +65,7 @@ class ModelJudge:
             self.evaluator,
             self.pane_s,
             config.join.delay_window,
-            lambda: self.alpha,
+            lambda: self.alpha(self.cells.closed),
             self.cells.traffic,
             self.variation,
         )
@@ -112,10 +116,8 @@ class ModelJudge:
                 self.foreign += 1
                 return
         if digest.cells:
-            part, several = Part(*unpack_entries(digest)), self.cells.several
+            part = Part(*unpack_entries(digest))
             self.cells.add(part if translate is None else part.translated(translate))
-            if self.cells.several and not several:
-                self.variation.split(self.cells.serving[0])
         for sample in digest.samples:
             self.sequential.keep(sample)
         for start, rows, joined, late, _ in digest.cohorts:
@@ -182,11 +184,18 @@ class ModelJudge:
 
     # -- judging ---------------------------------------------------------------------------------------------------------------
 
-    @property
-    def alpha(self) -> float:
-        """The spans' half of the false-alarm budget divided by the number of looks of a month: cells x tests x independent spans."""
+    def alpha(self, end: int) -> float:
+        """The spans' half of the false-alarm budget divided by the number of looks of a month: cells x tests x independent spans.
+
+        The cells are those that panes before `end` have shown, however many more are known by now: the same log is judged alike, whatever
+        its batches.
+        """
         looks = 2.0 * MONTH_S / self.pane_s
-        tests = max(len(self.cells.spans), 1) * self.evaluator.tests + self.groups.tests + self.labels.tests
+        tests = (
+            max(self.cells.known(end), 1) * self.evaluator.tests
+            + self.groups.tests
+            + self.labels.tests(len(self.cells.serving))
+        )
         return SPANS_SHARE * self.rules.false_alarms_per_month / (tests * looks)
 
     def due(self, pane: int) -> bool:
@@ -196,10 +205,9 @@ class ModelJudge:
 
     def advance(self, pane: int) -> None:
         """Judges all blocks that end at `pane` or before, in order of time."""
-        alpha = self.alpha
-        for tick in self.ticks.until(pane, self.evaluator, alpha, self._end_gone):
+        for tick in self.ticks.until(pane, self.evaluator, self.alpha, self._end_gone):
             self.cells.closed = max(self.cells.closed, tick.end)
-            self._judge(tick, alpha)
+            self._judge(tick)
         self._end_gone(pane)
         self.cells.closed = max(self.cells.closed, pane)
 
@@ -208,9 +216,9 @@ class ModelJudge:
         while (at := self.lives.gone_by(until, self.cells.closed)) is not None:
             self.lives.end_gone(at, self.cells.closed)
 
-    def _judge(self, tick: Tick, alpha: float) -> None:
+    def _judge(self, tick: Tick) -> None:
         """What fires goes into incidents, and those that nothing shows any more are over."""
-        end, closing, told = tick
+        end, alpha, closing, told = tick
         when, log_alpha = end * self.pane_s, math.log(alpha)
         firings: dict[tuple[Where, str, str | None], Firing] = {}
         for level, block, where in closing:

@@ -8,7 +8,7 @@ ends: once for all cells.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -159,12 +159,16 @@ class OpenPanes:
         slots, values = (np.concatenate(columns) for columns in zip(*[one[1:] for one in sums], strict=True))
         return Part([cell for cell, _, _ in sums], bounds, slots, values)
 
-    def close_before(self, until: float) -> list[tuple[int, Part]]:
-        """What came for the first panes before `until`, parts with their panes, which are forgotten: as many panes as are well added up at
-        once. A judge that works off a backlog has thousands with a few entries each."""
+    def versions(self, pane: int) -> list[tuple[str, str]]:
+        """Version and stage of what came for a pane, each once, in order."""
+        return list(dict.fromkeys((cell[0], cell[1]) for part in self._parts.get(pane, ()) for cell in part.cells))
+
+    def close_before(self, until: float, but_not: Callable[[int], bool] = lambda _: False) -> list[tuple[int, Part]]:
+        """What came for the first panes before `until`, parts with their panes, which are forgotten: as many as are well added up at once,
+        none from the first on of which `but_not` says so. A judge that works off a backlog has thousands with a few entries each."""
         found: list[tuple[int, Part]] = []
         entries = 0
-        while entries < AT_ONCE and (pane := self.first()) is not None and pane < until:
+        while entries < AT_ONCE and (pane := self.first()) is not None and pane < until and not but_not(pane):
             self._gone += self._rows.pop(pane, [])
             parts = self._parts.pop(pane)
             found += [(pane, part) for part in parts]

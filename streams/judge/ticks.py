@@ -7,7 +7,8 @@ a later one looks at (a resolved incident bars spans from reaching back over its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from streams.judge.incidents import Where
@@ -23,9 +24,10 @@ AHEAD = 2_000  # blocks that are closed at most before the first of their ticks 
 
 
 class Tick(NamedTuple):
-    """`closing` are (level, block, cell) of every block that closed at pane `end`; `told` what the rules found, cell by cell."""
+    """`closing` are (level, block, cell) of every block that closed at pane `end`; `told` is what the rules found, cell by cell."""
 
     end: int
+    alpha: float
     closing: list[tuple[int, int, Where]]
     told: list[tuple[Where, Look, list[Finding]]]
 
@@ -42,6 +44,7 @@ class _Span(NamedTuple):
 
 class _Waiting(NamedTuple):
     end: int
+    alpha: float
     closing: list[tuple[int, int, Where]]
     spans: list[_Span]
 
@@ -52,26 +55,32 @@ class Ticks:
     def __init__(self, cells: ModelCells, variation: Variation) -> None:
         self.cells, self.variation = cells, variation
 
-    def until(self, pane: int, evaluator: Evaluator, alpha: float, begin: Callable[[int], None]) -> Iterator[Tick]:
-        """Every tick that ends at `pane` or before. `begin` is called with each end before it is handled, and may change what
-        its spans reach back to."""
+    def until(
+        self, pane: int, evaluator: Evaluator, alpha: Callable[[int], float], begin: Callable[[int], None]
+    ) -> Iterator[Tick]:
+        """Every tick that ends at `pane` or before. `alpha` is that of each end; `begin` is called with each end before it is handled, and
+        may change what its spans reach back to."""
         first_end = self.cells.first_end
         while (end := first_end()) is not None and end <= pane:
             waiting: list[_Waiting] = []
             looks = closed = 0
             while (end := first_end()) is not None and end <= pane and looks < TOGETHER and closed < AHEAD:
+                if waiting and self.cells.news(end - 1):
+                    break
                 closing = self._close(end, pane)
-                waiting.append(_Waiting(end, closing, self._spans(closing, evaluator)))
+                waiting.append(_Waiting(end, alpha(end), closing, self._spans(closing, evaluator)))
                 looks, closed = looks + len(waiting[-1].spans), closed + len(closing)
-            found = self._judge([one.spans for one in waiting], evaluator, alpha)
-            for (end, closing, spans), told in zip(waiting, found, strict=True):
-                for level, block, where in closing:
+            found = self._judge(waiting, evaluator)
+            for one, told in zip(waiting, found, strict=True):
+                spans = one.spans
+                for level, block, where in one.closing:
                     self.cells.spans[where].drop_old(level, block)
-                begin(end)
+                begin(one.end)
                 if any(self._is_stale(span, evaluator) for span in spans):
-                    spans = self._spans(closing, evaluator)
-                    (told,) = self._judge([spans], evaluator, alpha)
-                yield Tick(end, closing, [(*span[:2], findings) for span, findings in zip(spans, told, strict=True)])
+                    spans = self._spans(one.closing, evaluator)
+                    (told,) = self._judge([one._replace(spans=spans)], evaluator)
+                heard = [(*span[:2], findings) for span, findings in zip(spans, told, strict=True)]
+                yield Tick(one.end, one.alpha, one.closing, heard)
 
     def _close(self, end: int, until: int) -> list[tuple[int, int, Where]]:
         """Closes all blocks that end there, and announces those that hold them. Panes before `until` may be added up meanwhile."""
@@ -108,19 +117,21 @@ class Ticks:
             or self.variation.varies(span.where) != span.varies
         )
 
-    def _judge(self, ticks: list[list[_Span]], evaluator: Evaluator, alpha: float) -> list[list[list[Finding]]]:
+    def _judge(self, ticks: Sequence[_Waiting], evaluator: Evaluator) -> list[list[list[Finding]]]:
         """What the rules find in each span of each tick. Of one cell the shortest span that shows a signal counts, and it comes first."""
-        flat = [(tick, span) for tick, spans in enumerate(ticks) for span in spans]
         told: list[list[list[Finding]]] = [[] for _ in ticks]
         numbers: dict[tuple[int, Where, Look | None], int] = {}
-        for at in range(0, len(flat), TOGETHER):
-            part = flat[at : at + TOGETHER]
-            vectors = stack([span.blocks for _, span in part], self.cells.layout.size)
-            cells = [
-                numbers.setdefault((tick, span.where, span.look if span.varies else None), len(numbers))
-                for tick, span in part
-            ]
-            findings = evaluator.findings_of(vectors, [span.base for _, span in part], alpha, cells)
-            for (tick, _), of_span in zip(part, findings, strict=True):
-                told[tick].append(of_span)
+        every = [(at, span) for at, tick in enumerate(ticks) for span in tick.spans]
+        for alpha, alike in groupby(every, key=lambda one: ticks[one[0]].alpha):
+            flat = list(alike)
+            for begin in range(0, len(flat), TOGETHER):
+                part = flat[begin : begin + TOGETHER]
+                vectors = stack([span.blocks for _, span in part], self.cells.layout.size)
+                cells = [
+                    numbers.setdefault((at, span.where, span.look if span.varies else None), len(numbers))
+                    for at, span in part
+                ]
+                findings = evaluator.findings_of(vectors, [span.base for _, span in part], alpha, cells)
+                for (at, _), of_span in zip(part, findings, strict=True):
+                    told[at].append(of_span)
         return told

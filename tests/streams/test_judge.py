@@ -23,6 +23,8 @@ from streams.core.stage import Effects, Record
 from streams.counting.references import Reference
 from streams.judge.judge import Judge
 from streams.judge.judge_rows import VARIATION_TABLE
+from streams.judge.model_judge import ModelJudge
+from streams.judge.ticks import Tick
 from streams.observe.observe import Observer
 from streams.worker.factories import JudgeFactory
 from tests.streams.logs import START, Log, make_log, write_reference
@@ -211,6 +213,34 @@ def test_other_batches_give_the_same_incidents_under_the_same_ids(
     )
     assert identities(other.alerts) == identities(judged.alerts)
     assert_same_cohorts(judged, other)
+
+
+def test_other_batches_share_the_budget_out_alike(log: Log, known: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second version comes in the middle of the log: what a tick knows of it must not depend on how much is read at once.
+
+    Ticks at which a correction alone is counted are not the same: it counts in the oldest pane that is open when it comes.
+    """
+    seen: dict[int, float] = {}
+    handle = ModelJudge._judge
+
+    def note(judge: ModelJudge, tick: Tick) -> None:
+        seen[tick.end] = tick.alpha
+        handle(judge, tick)
+
+    monkeypatch.setattr(ModelJudge, "_judge", note)
+    config, told = configuration(), []
+    for seed, largest, at_once in ((1, 30, 1), (2, 400, 5), (3, 4000, 10_000)):
+        seen.clear()
+        Run(config, {"risk": known}).feed(
+            digests_of(log, config, {"risk": known}, seed=seed, largest=largest), seed, at_once
+        )
+        told.append(dict(seen))
+    common = told[0].keys() & told[1].keys() & told[2].keys()
+    assert len(common) > 0.9 * max(map(len, told))
+    alphas = {end: told[0][end] for end in common}
+    assert len(set(alphas.values())) > 1
+    for other in told[1:]:
+        assert {end: other[end] for end in common} == alphas
 
 
 def test_partitions_that_come_interleaved_give_the_cohorts_of_one(log: Log, known: Reference, judged: Run) -> None:
