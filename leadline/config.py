@@ -151,6 +151,11 @@ class Panes(Part):
     feature_values_per_second: float = Field(
         default=1000.0, gt=0, description="the same in values: a model with more features samples fewer rows"
     )
+    days_kept: int = Field(
+        default=2,
+        ge=2,
+        description="UTC days of counts that a judge keeps for each cell, the running one among them; a backtest keeps all",
+    )
     silence_after: Duration | None = Field(
         default=900.0,
         gt=0,

@@ -25,11 +25,13 @@ FOREVER_S = 100 * 365 * 86_400.0
 
 
 def for_backtest(config: Config) -> Config:
-    """The same configuration without the bounds that a finite log does not need: rows are kept to the end of the log."""
+    """The same configuration without the bounds that a finite log does not need: rows are kept to the end of the log, and counts of every
+    day."""
     join = config.join.model_copy(
         update={"late_retention": config.join.late_retention or FOREVER_S, "cache_rows": 10**9}
     )
-    return config.model_copy(update={"join": join})
+    panes = config.panes.model_copy(update={"days_kept": 10**9})
+    return config.model_copy(update={"join": join, "panes": panes})
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import msgspec
@@ -39,14 +40,33 @@ class Cohorts:
         """Rows that add to a day."""
         self._whole: set[tuple[Where, int]] = set()
         """Days that must be written whole."""
+        self._gone: list[tuple[Where, str]] = []
+        """Stored rows of days that were dropped."""
+        self._first: float = -math.inf
+        """Days before this one were dropped; what still comes for them is not kept."""
 
     def add(self, where: Where, day: int, slots: Slots, values: Values) -> None:
+        if day < self._first:
+            return
         key = (where, day)
         parts = self._parts.setdefault(key, [])
         parts.append((slots, values))
         self._new.setdefault(key, []).append((slots, values))
         if len(parts) >= PARTS:
             self._compact(key)
+
+    def drop_before(self, day: int) -> None:
+        """Forgets all days before one, for good."""
+        if day <= self._first:
+            return
+        self._first = day
+        for key in [key for key in self._parts if key[1] < day]:
+            del self._parts[key]
+            self._new.pop(key, None)
+            self._whole.discard(key)
+            stored = self._stored.pop(key, None)
+            if stored is not None:
+                self._gone += _rows_of(key, stored)
 
     def _compact(self, key: tuple[Where, int]) -> tuple[Slots, Values]:
         parts = self._parts[key]
@@ -112,13 +132,13 @@ class Cohorts:
     def take_changes(self) -> tuple[dict[tuple[Where, str], bytes], list[tuple[Where, str]]]:
         """Rows written and removed since the last call: "day", and "day+k" for what adds to it."""
         written: dict[tuple[Where, str], bytes] = {}
-        removed: list[tuple[Where, str]] = []
+        removed = self._gone
         for key in dict.fromkeys([*self._whole, *self._new]):
             where, day = key
             stored = self._stored.get(key)
             if stored is None or stored >= INCREMENTS or key in self._whole:
                 written[where, f"{day}"] = _pack(*self._compact(key))
-                removed += [(where, f"{day}+{number}") for number in range(stored or 0)]
+                removed += _rows_of(key, stored or 0)[1:]
                 self._stored[key] = 0
             else:
                 new = self._new[key]
@@ -131,6 +151,7 @@ class Cohorts:
         """Nothing changed since the last call, as far as rows go."""
         self._new.clear()
         self._whole.clear()
+        self._gone = []
 
     def restore(self, where: Where, rows: Mapping[str, bytes]) -> None:
         """Takes one cell's rows back, by the names of `take_changes`."""
@@ -140,6 +161,12 @@ class Cohorts:
             part = np.frombuffer(slots, "<u4").astype(np.int32), np.frombuffer(values, "<f8").astype(np.float64)
             self._parts.setdefault((where, day), []).append(part)
             self._stored[where, day] = self._stored.get((where, day), -1) + 1
+
+
+def _rows_of(key: tuple[Where, int], added: int) -> list[tuple[Where, str]]:
+    """Where a day is stored, and what was `added` to it since."""
+    where, day = key
+    return [(where, f"{day}"), *((where, f"{day}+{number}") for number in range(added))]
 
 
 def _pack(slots: Slots, values: Values) -> bytes:

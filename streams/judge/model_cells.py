@@ -43,6 +43,7 @@ class ModelCells:
         split: Callable[[str], None],
     ) -> None:
         self.layout, self.pane_s, self.earliest, self.split = layout, panes.pane, earliest, split
+        self.days_kept = panes.days_kept
         self.levels = max(1, math.ceil(math.log2(max(panes.longest_span / panes.pane / BLOCKS, 1.0))) + 1)
         self.spans: dict[Where, Spans] = {}
         self.days, self.arrivals = Cohorts(layout.size), Cohorts(layout.size)
@@ -102,7 +103,16 @@ class ModelCells:
         for version, stage in self.open.versions(first):
             if version not in self.versions:
                 self._new_version(version, stage, first)
-        return self._count(self.open.close_before(until, self.news), size, rows_slot)
+        panes = self.open.close_before(until, self.news)
+        counted = self._count(panes, size, rows_slot)
+        self._drop_days(panes[-1][0])
+        return counted
+
+    def _drop_days(self, pane: int) -> None:
+        """Keeps as many days as are wanted, up to that of a pane."""
+        first = int(pane * self.pane_s // DAY_S) - self.days_kept + 1
+        self.days.drop_before(first)
+        self.arrivals.drop_before(first)
 
     def _new_version(self, version: str, stage: str, pane: int) -> None:
         self.versions.append(version)
@@ -214,6 +224,7 @@ class ModelCells:
         for where, rows in days.items():
             for axis, cohorts in (("c", self.days), ("a", self.arrivals)):
                 cohorts.restore(where, {name[1:]: row for name, row in rows.items() if name[0] == axis})
+        self._drop_days(self.closed)
 
     def restore_blocks(self, blocks: Mapping[Where, Mapping[str, bytes]]) -> None:
         """Takes blocks back that were counted over the same edges."""

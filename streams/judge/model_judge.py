@@ -17,6 +17,7 @@ from leadline.config import Config
 from leadline.events import Change, Digest, LearningRow
 from streams.baselines.learning import learn
 from streams.baselines.reference_book import ReferenceBook
+from streams.core.days import DAY_S
 from streams.core.digest_cells import unpack_entries
 from streams.counting.layout import OF_ANY_TASK
 from streams.counting.references import bare
@@ -24,6 +25,7 @@ from streams.counting.tracked import Tracked
 from streams.judge.group_rules import GroupRules
 from streams.judge.incident_lives import IncidentLives
 from streams.judge.incidents import TRAFFIC_SHARE, Firing, Incident, Where
+from streams.judge.label_coverage import COHORT_S
 from streams.judge.label_watch import LabelWatch
 from streams.judge.live_baseline import LiveBaseline
 from streams.judge.model_cells import ModelCells
@@ -71,6 +73,7 @@ class ModelJudge:
         )
         self.sequential = Sequential(self.evaluator, config.panes)
         self.cohorts: dict[int, list[int]] = {}
+        """Predictions, joined and late ones by the quarter hour of the prediction; what has expired is together under the first of them."""
         self.learning: list[LearningRow] = []
         self.foreign = 0
         self.labels = LabelWatch(config.join.delay_window, self.pane_s, self.rules)
@@ -210,6 +213,7 @@ class ModelJudge:
             self._judge(tick)
         self._end_gone(pane)
         self.cells.closed = max(self.cells.closed, pane)
+        self._gather_expired()
 
     def _end_gone(self, until: int) -> None:
         """Each at its own time, whenever it is noticed: a replay says the same."""
@@ -289,13 +293,27 @@ class ModelJudge:
             if among is not None:
                 yield among
 
+    def _gather_expired(self) -> None:
+        """One entry for all cohorts whose windows have closed, or they would become more for ever."""
+        closed_s = self.cells.closed * self.pane_s
+        open_at_once = self.config.join.delay_window / COHORT_S
+        if len(self.cohorts) < 2 * open_at_once + DAY_S / COHORT_S:
+            return
+        expired = [start for start in self.cohorts if self._expires(start) < closed_s]
+        if len(expired) > 1:
+            counts = [self.cohorts.pop(start) for start in expired]
+            self.cohorts[min(expired)] = [sum(column) for column in zip(*counts, strict=True)]
+
+    def _expires(self, start: int) -> float:
+        """When the last window of a cohort closes."""
+        return start + COHORT_S + self.config.join.delay_window
+
     def pending_counts(self, clock: float) -> dict[str, int]:
         """Join states of the model's predictions, by quarter hours: a cohort expires as a whole when its last window has closed."""
-        window = self.config.join.delay_window
         totals: dict[str, int] = {"predictions": 0, "joined": 0, "late": 0, "pending": 0, "expired": 0}
         for start, (rows, joined, late) in self.cohorts.items():
             totals["predictions"] += rows
             totals["joined"] += joined
             totals["late"] += late
-            totals["expired" if start + 900 + window < clock else "pending"] += rows - joined - late
+            totals["expired" if self._expires(start) < clock else "pending"] += rows - joined - late
         return totals

@@ -14,7 +14,9 @@ from streams.judge.cohorts import Cohorts
 from streams.judge.incidents import Where
 from streams.judge.label_watch import EVERYONE, LabelWatch
 
-RECENT_DAYS = 2  # whole UTC days, the running one among them, over which live views compare groups
+RECENT_DAYS = (
+    2  # whole UTC days of arrival, the running one among them, over which live views compare groups; as many are kept
+)
 
 
 class Placed(NamedTuple):
@@ -73,19 +75,20 @@ def of_days(layout: Layout, days: Cohorts, control: str | None, usual: Mapping[s
 
 
 def of_recent_days(
-    layout: Layout, days: Cohorts, control: str | None, usual: Mapping[str | None, Vector]
+    layout: Layout, arrivals: Cohorts, control: str | None, usual: Mapping[str | None, Vector]
 ) -> Iterator[Placed]:
-    """`between_cells` over the last two days that predictions came in."""
-    cells = days.cells()
+    """`between_cells` over the last two days: what came in them, of predictions and of outcomes. By the day of the prediction there were no
+    outcomes where labels take longer."""
+    cells = arrivals.cells()
     last = max((day for _, day in cells), default=0)
     vectors: dict[Where, Vector] = {}
     for where, day in cells:
         if day > last - RECENT_DAYS:
-            vector = days.day(where, day)
+            vector = arrivals.day(where, day)
             vectors[where] = vectors[where] + vector if where in vectors else vector
     start, end = float((last - RECENT_DAYS + 1) * DAY_S), float((last + 1) * DAY_S)
     for where, figure in between_cells(layout, vectors, control, usual):
-        yield Placed(where, "cohort", start, end, figure)
+        yield Placed(where, "arrival", start, end, figure)
 
 
 def of_labels(watch: LabelWatch) -> Iterator[Placed]:

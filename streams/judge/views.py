@@ -123,7 +123,7 @@ class Views:
         layout, control, usual = judge.reference.layout, judge.groups.control, judge.reference.cells
         firing = {row.key: incident for incident in judge.incidents for row in incident.evidence}
         for where, _, start_s, end_s, figure in chain(
-            of_recent_days(layout, judge.cells.days, control, usual), of_labels(judge.labels)
+            of_recent_days(layout, judge.cells.arrivals, control, usual), of_labels(judge.labels)
         ):
             if end_s is not None and figure.signal == "label_definition_share":
                 continue

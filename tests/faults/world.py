@@ -102,7 +102,7 @@ class Lanes:
         return {}
 
     async def go_back(self, positions: Mapping[Place, int]) -> None:
-        self.chain.place(positions, self._now)
+        self.chain.place(positions)
 
     def take(self, topics: Sequence[str], count: int, lost: frozenset[int] = frozenset()) -> tuple[Part, ...]:
         """Fetch and hand over. `lost` (places in the fetch) never arrive; asked again, the log shows them."""

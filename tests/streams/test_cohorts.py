@@ -100,6 +100,32 @@ def test_parts_are_summed_before_they_are_many() -> None:
     assert cohorts.day(ALL, 3)[1] == 10 * PARTS
 
 
+@settings(max_examples=60, deadline=None)
+@given(_added, st.integers(2, 7), st.integers(0, 3 * PARTS), st.integers(1, 5))
+def test_days_that_are_dropped_leave_no_row_and_take_nothing_more(
+    added: Added, first: int, at: int, every: int
+) -> None:
+    cohorts = Cohorts(SIZE)
+    table: dict[tuple[Where, str], bytes] = {}
+    for number, (where, day, counts) in enumerate(added):
+        if number == at:
+            cohorts.drop_before(first)
+        slots = np.array(sorted(counts), dtype=np.int32)
+        cohorts.add(where, day, slots, np.array([float(counts[slot]) for slot in sorted(counts)]))
+        if number % every == 0:
+            commit(cohorts, table)
+            if number % (3 * every) == 0:
+                cohorts = restored(table)
+    cohorts.drop_before(first)
+    cohorts.drop_before(first - 1)
+    commit(cohorts, table)
+    assert {int(name.split("+")[0]) for _, name in table} == {day for _, day, _ in added if day >= first}
+    for where in (ALL, NORTH, OTHER):
+        for day in range(first, 7):
+            assert restored(table).day(where, day).tolist() == brute(added, where, {day})
+        assert cohorts.total(where).tolist() == brute(added, where, set(range(first, 7)))
+
+
 def test_the_first_version_gets_what_was_all_traffic_and_both_go_on_apart() -> None:
     cohorts = filled([(ALL, 3, {0: 2}), (NORTH, 4, {1: 5})])
     cohorts.take_changes()

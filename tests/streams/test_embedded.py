@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import socket
@@ -130,7 +131,8 @@ def test_redis_dies_with_its_parent(number: signal.Signals, script: str):
         assert wait_until(lambda: gone(int(pid)))
         assert wait_until(lambda: not Path(folder).exists())
     finally:
-        os.killpg(process.pid, signal.SIGKILL) if script is FORKING_PARENT else None
+        with contextlib.suppress(ProcessLookupError):  # the forked child may have ended by itself
+            os.killpg(process.pid, signal.SIGKILL) if script is FORKING_PARENT else None
 
 
 def test_ctrl_c_in_a_terminal_reaches_us_and_not_redis():

@@ -62,6 +62,7 @@ kafka:
   topics: {{{", ".join(f"{role}: {getattr(names, role)}" for role in roles)}}}
 redis: {{url: "{fresh.redis_url}", prefix: {fresh.redis_prefix}}}
 join: {{delay_window: 8h, late_retention: 30d}}
+panes: {{days_kept: 30}}
 models: {{risk: {{reference: {folder / "reference.csv"}}}}}
 """
         (folder / "leadline.yaml").write_text(text)

@@ -60,9 +60,10 @@ def judged(records: list[Record], known: Reference) -> Run:
 
 
 def configuration(learn_rows: int = 2000) -> Config:
-    # Kept to the end: when exactly a row is dropped, and a late label then is nobody's, is a matter of batches.
+    # Kept to the end: when exactly a row is dropped, and a late label then is nobody's, is a matter of batches. So are days.
     join = Join(delay_window=WINDOW, max_future=1e9, late_retention=1e6)
-    return Config(join=join, models={"*": Model(learn_rows=learn_rows)}, panes=Panes(longest_span=7200.0))
+    panes = Panes(longest_span=7200.0, days_kept=1000)
+    return Config(join=join, models={"*": Model(learn_rows=learn_rows)}, panes=panes)
 
 
 def digests_of(
@@ -213,6 +214,23 @@ def test_other_batches_give_the_same_incidents_under_the_same_ids(
     )
     assert identities(other.alerts) == identities(judged.alerts)
     assert_same_cohorts(judged, other)
+
+
+def test_a_judge_keeps_the_counts_of_the_last_days_alone(known: Reference) -> None:
+    every, last = configuration(), configuration()
+    last = last.model_copy(update={"panes": last.panes.model_copy(update={"days_kept": 2})})
+    records = digests_of(make_log(5, 700, bad=False, every_s=500.0, new_wards=False), every, {"risk": known})
+    whole = Run(every, {"risk": known}).feed(records)
+    run = Run(last, {"risk": known}).feed(records, restart=0.05)
+    cells = run.judge.models["risk"].cells
+    days = sorted({day for _, day in whole.judge.models["risk"].cells.days.cells()})
+    assert len(days) > 3
+    assert {day for _, day in cells.days.cells()} == {day for _, day in cells.arrivals.cells()} == set(days[-2:])
+    assert {int(name.split(b"\x1f")[-1][1:].split(b"+")[0]) for name in run.store["days"]} == set(days[-2:])
+    counts = whole.cohorts()
+    assert all(np.allclose(vector, counts[key], rtol=1e-9, atol=1e-9) for key, vector in run.cohorts().items())
+    assert whole.alerts
+    assert identities(run.alerts) == identities(whole.alerts)
 
 
 def test_other_batches_share_the_budget_out_alike(log: Log, known: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
