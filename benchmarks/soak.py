@@ -49,6 +49,10 @@ class WrongCount(Exception):
     """What was counted is not what was sent."""
 
 
+class Ended(Exception):
+    """A process that should go on is gone."""
+
+
 def resident(pid: int) -> float:
     """Bytes; 0 where the process is gone."""
     with contextlib.suppress(OSError, IndexError):
@@ -73,8 +77,10 @@ def watch(ground: Ground, pid: int, progress: Progress, ahead: int) -> list[Samp
     while True:
         events = ground.committed("o", ground.sources)
         rss = resident(pid)
-        if not rss or (publisher.exitcode or 0):
-            raise RuntimeError("the worker or the publisher ended before all was counted")
+        if not rss:
+            raise Ended(f"the worker ended before all was counted. Its last words:\n{ground.last_words()}")
+        if publisher.exitcode:
+            raise Ended("the publisher ended before all was sent")
         over = events >= flow.events and ground.behind() <= 0
         judged = flow.events if over else min(events, ground.judged())
         reins.allowed.value = judged + ahead
@@ -229,6 +235,6 @@ def main(
 if __name__ == "__main__":
     try:
         typer.run(main)
-    except (WrongCount, NoServers) as error:
+    except (Ended, WrongCount, NoServers) as error:
         Console(stderr=True).print(f"[red]{error}", highlight=False)
         sys.exit(1)

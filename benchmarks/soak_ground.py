@@ -45,6 +45,7 @@ class Ground:
         names = ("predictions", "labels", "changes", "digests", "alerts", "rejected")
         self.topics = {name: f"{self.run_id}.{name}" for name in names}
         self.sources = (self.topics["predictions"], self.topics["labels"])
+        self.log = self.folder / "worker.log"
         self.config = self.folder / "leadline.yaml"
         self.config.write_text(yaml.safe_dump(self._configuration(redis)))
         self._ends = Consumer({"bootstrap.servers": bootstrap, "group.id": f"{self.run_id}-ends"})
@@ -68,8 +69,7 @@ class Ground:
     @contextlib.contextmanager
     def worker(self) -> Iterator[int]:
         """A running worker's process id; RuntimeError with its last words if it did not end well."""
-        log = self.folder / "worker.log"
-        with log.open("w") as out:
+        with self.log.open("w") as out:
             process = subprocess.Popen(self.command("run"), stdout=out, stderr=out, start_new_session=True)
             try:
                 yield process.pid
@@ -77,7 +77,11 @@ class Ground:
                 process.send_signal(signal.SIGTERM)
                 status = process.wait(60)
         if status:
-            raise RuntimeError(f"the worker ended with {status}: {log.read_text()[-2000:]}")
+            raise RuntimeError(f"the worker ended with {status}: {self.last_words()}")
+
+    def last_words(self) -> str:
+        """The end of the worker's log."""
+        return self.log.read_text()[-4000:]
 
     def committed(self, kind: str, topics: tuple[str, ...]) -> int:
         """Offsets in the worker's state, over all partitions."""

@@ -27,12 +27,14 @@ class Place(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Records of one lane for its owner. They are all that the log holds of [begin, end)."""
+    """Records of one lane for its owner. They are all that the log holds of [begin, end). `placing`: after which placing of the lane they
+    were handed over."""
 
     topic: str
     begin: int
     end: int
     records: Records
+    placing: int = 0
 
 
 @dataclass(slots=True)
@@ -50,6 +52,7 @@ class Lane:
     handed: float | None = None  # broker timestamp of the last record handed over
     asked: tuple[int, int] | None = None  # the hole [from, to) that the log was asked about again
     trusted_until: float = 0.0
+    placing: int = 0  # how often the lane was placed before
     holes: int = 0  # offsets without a record, believed
     long_holes: list[tuple[int, int]] = field(default_factory=list)  # [from, to), to be explained
 
@@ -69,7 +72,7 @@ class Lane:
             self.size -= records.size()
         if records:
             self.handed = records.timestamps[-1]
-        part = Part(self.place.topic, self.begin, end, records)
+        part = Part(self.place.topic, self.begin, end, records, self.placing)
         self.begin = end
         return part
 
@@ -91,12 +94,18 @@ class Chain:
             lane = self.lanes[place] = Lane(place, offset, offset)
             if old is not None:
                 # Not `asked`: the log may have shown since what was missing, and be read once more where it was.
-                lane.handed, lane.trusted_until, lane.holes, lane.long_holes = (
+                lane.placing, lane.handed, lane.trusted_until, lane.holes, lane.long_holes = (
+                    old.placing + 1,
                     old.handed,
                     old.trusted_until,
                     old.holes,
                     old.long_holes,
                 )
+
+    def is_read_again(self, place: Place, part: Part) -> bool:
+        """Whether the lane was placed anew since the part was handed over: what is missing before it is on its way."""
+        lane = self.lanes.get(place)
+        return lane is not None and part.placing != lane.placing
 
     def positions(self) -> dict[Place, int]:
         """Where the log must be read on, for every lane."""

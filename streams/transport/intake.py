@@ -18,6 +18,9 @@ WAIT_S = 0.1
 HELD_WAIT_S = 0.02
 COLLECT_S = 1.0
 BATCH_BYTES = 16 * 2**20
+DIGEST_BYTES = (
+    4 * 2**20
+)  # a batch of a judge: the loop stands still while it works, for a second with digests of many panes
 LANE_BYTES = 2 * BATCH_BYTES  # a digest of many panes has hundreds of kilobytes, an event hundreds of bytes
 
 Result = TypeVar("Result")
@@ -29,14 +32,16 @@ class Fetched(NamedTuple):
 
     owner: Owner
     parts: tuple[Part, ...]
+    number: int = 0
+    """Ascending. What is for owners of one kind arrives in this order, or not at all."""
 
 
 class Intake:
     """`groups`: the topics of each kind of owner, whose partitions of one number belong together.
 
     Records wait in their lanes until they are handed over, at most `batch_records` and about `BATCH_BYTES` for an owner
-    at a time. Where the log holds more than that, small pieces are collected first, for `COLLECT_S` at most (digests are
-    few while events are many); where it does not, they wait for `linger_s` at most.
+    at a time (`DIGEST_BYTES` for a judge). Where the log holds more than that, small pieces are collected first, for
+    `COLLECT_S` at most (digests are few while events are many); where it does not, they wait for `linger_s` at most.
     """
 
     def __init__(
@@ -63,6 +68,9 @@ class Intake:
         self._lost: set[Place] = set()
         self._owners: dict[Owner, list[Lane]] = {}
         self.fetched = 0  # records, since the start
+        self.handed: dict[Owner, int] = {}
+        """The last number of what was handed over for each owner."""
+        self._number = 0
         self.linger_s = 0.0
 
     def owner_of(self, place: Place) -> Owner:
@@ -165,14 +173,17 @@ class Intake:
         ready: list[Fetched] = []
         for owner, lanes in self._owners.items():
             held, size = sum(len(lane.records) for lane in lanes), sum(lane.size for lane in lanes)
-            most = self._batch if size <= BATCH_BYTES else max(1, min(self._batch, held * BATCH_BYTES // size))
+            bound = DIGEST_BYTES if owner.kind == "judge" else BATCH_BYTES
+            most = self._batch if size <= bound else max(1, min(self._batch, held * bound // size))
             wait = max(self.linger_s, COLLECT_S) if collect else self.linger_s
             if held >= most or (held and self._has_waited(lanes, now, wait)):
                 behind = [len(lanes) > 1 and self._behind(lane) for lane in lanes]
                 counts = share(lanes, behind, most, self._slack)
                 parts = tuple(lane.take(count) for lane, count in zip(lanes, counts, strict=True) if count)
                 if parts:
-                    ready.append(Fetched(owner, parts))
+                    self._number += 1
+                    self.handed[owner] = self._number
+                    ready.append(Fetched(owner, parts, self._number))
         self._hold()
         return ready
 

@@ -103,7 +103,8 @@ class Work:
 
     async def _forgotten(self) -> bool:
         """Whether the store holds messages that nobody here is sending: it went back to before it was told that Kafka has them."""
-        return await self._shared.tables.owed(self.owner) > self._shared.relay.owed(self.owner)
+        sending = self._shared.relay.owed(self.owner)  # before the store is asked: it becomes less meanwhile
+        return await self._shared.tables.owed(self.owner) > sending
 
     def _stored(self, offsets: Mapping[str, int]) -> dict[str, int]:
         log_id = self._shared.settings.log_id
@@ -184,7 +185,9 @@ class Work:
         for part in parts:
             offset = held.offsets[part.topic]
             if part.begin > offset:  # a batch before this one was thrown away on its way
-                back[Place(part.topic, self.owner.partition)] = offset
+                place = Place(part.topic, self.owner.partition)
+                if not self._shared.intake.chain.is_read_again(place, part):
+                    back[place] = offset
             elif part.end > offset:
                 fresh.append(part if part.begin == offset else _after(part, offset))
         if back:

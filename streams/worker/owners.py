@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from streams.observe.partitioner import Keys
 from streams.store.tables import Kind, Owner
@@ -60,6 +62,11 @@ class Owners:
         self._compared_at = 0.0
         self._room = asyncio.Semaphore(shared.settings.owners_at_once)
         self._running: set[asyncio.Task[None]] = set()
+        self._arrived: dict[Kind, int] = {}
+        """The number of the last batch that arrived for owners of a kind."""
+        self._inside: Counter[Owner] = Counter()
+        """Batches that have arrived and are not done."""
+        self._moved_at = time.monotonic()
 
     def fail(self, reason: BaseException) -> None:
         """The worker must stop; the first reason is kept."""
@@ -96,17 +103,27 @@ class Owners:
         While Redis works on one owner's commit, another owner's batch is computed. Batches of one owner stay in order:
         its lock is fair.
         """
-        await self._room.acquire()
+        owner = fetched.owner
+        self._arrived[owner.kind] = fetched.number
+        self._inside[owner] += 1
+        self._moved_at = time.monotonic()
+        try:
+            await self._room.acquire()
+        except asyncio.CancelledError:
+            self._inside[owner] -= 1
+            raise
         task = asyncio.create_task(self._process(fetched))
         self._running.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(partial(self._done, owner))
 
     async def _process(self, fetched: Fetched) -> None:
         work = self._works.get(fetched.owner)
         if work is not None and not self.stopping:
             await work.process(fetched.parts)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, owner: Owner, task: asyncio.Task[None]) -> None:
+        self._inside[owner] -= 1
+        self._moved_at = time.monotonic()
         self._running.discard(task)
         self._room.release()
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -136,7 +153,7 @@ class Owners:
             if idle is not None and quiet >= idle:
                 await fold_idle(work, self.shared)
             stray = self._stray(work)
-            if stray and quiet > STRAY_S and not work.busy:
+            if stray and quiet > STRAY_S and not work.busy and self._is_thrown_away(work.owner):
                 self.shared.counters.rewinds += 1
                 log.info("%s: a batch was dropped on its way, going back to %s", work.owner, stray)
                 await self.intake.go_back(stray)
@@ -151,6 +168,17 @@ class Owners:
         """Whether the group's last word is that the owner is ours."""
         lanes = self.intake.chain.lanes
         return all(Place(topic, work.owner.partition) in lanes for topic in work.topics)
+
+    def _is_thrown_away(self, owner: Owner) -> bool:
+        """Whether what was handed over for an owner does not come any more: later batches have arrived, or nothing moves at all.
+
+        A judge that works off a backlog holds the loop for seconds, and what waits behind it is not lost.
+        """
+        if self._inside[owner]:
+            return False
+        if self.intake.handed.get(owner, 0) <= self._arrived.get(owner.kind, 0):
+            return True
+        return not self._running and time.monotonic() - self._moved_at > STRAY_S
 
     def _stray(self, work: Work) -> dict[Place, int]:
         """Lanes that have handed over more than was committed."""

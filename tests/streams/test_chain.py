@@ -123,6 +123,18 @@ def test_a_lane_is_at_its_end_when_the_log_ends_behind_what_came_and_until_more_
     chain.end(Place("another", 0), 9)  # not ours any more
 
 
+def test_a_part_from_before_the_last_placing_is_known_as_such() -> None:
+    chain = placed(0)
+    chain.arrive(A, records(0, 1, 2), 0.0)
+    first, then = chain.lanes[A].take(1), chain.lanes[A].take(1)
+    assert not chain.is_read_again(A, then)
+    chain.place({A: first.begin})
+    assert chain.is_read_again(A, then)
+    chain.arrive(A, records(0, 1), 0.0)
+    assert not chain.is_read_again(A, chain.lanes[A].take(2))
+    assert not chain.is_read_again(Place("another", 0), then)
+
+
 def test_silence_is_counted_while_one_listens_and_until_something_comes() -> None:
     chain = placed(0)
     chain.listened(0.5)

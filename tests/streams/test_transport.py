@@ -6,6 +6,7 @@ import asyncio
 import copy
 import logging
 import random
+import time
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -22,11 +23,11 @@ from streams.transport.beginning import DataGap, StateAhead, StateMissing
 from streams.transport.chain import LONG, Place
 from streams.transport.fetcher import Fetcher
 from streams.transport.group_thread import GroupLost
-from streams.transport.intake import BATCH_BYTES, COLLECT_S, HELD_WAIT_S, Fetched, Intake
+from streams.transport.intake import COLLECT_S, DIGEST_BYTES, HELD_WAIT_S, LANE_BYTES, Fetched, Intake
 from streams.transport.transport import ClaimTooSlow
 from tests.real.backend import Backend
 from tests.streams.inside import PARTITIONS, Inside, until
-from tests.streams.toy import Counting
+from tests.streams.toy import Adding, Counting
 
 
 @pytest.fixture
@@ -81,6 +82,34 @@ def test_a_thrown_away_batch_without_a_successor_is_noticed(inside: Inside, monk
 
     asyncio.run(body())
     assert thrown
+
+
+def test_what_waits_behind_a_judge_that_holds_the_loop_is_not_taken_for_thrown_away(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was fetched again and again, and the worker never came to the end of it."""
+    monkeypatch.setattr("streams.worker.owners.STRAY_S", 0.1)
+    monkeypatch.setattr("streams.worker.owners.COMPARE_S", 0.1)
+    fold = Adding.fold
+
+    def slow(self: Adding, *arguments: Any) -> Effects:
+        time.sleep(1.2)
+        return fold(self, *arguments)
+
+    monkeypatch.setattr(Adding, "fold", slow)
+    caplog.set_level(logging.WARNING)
+    inside.send(200)
+
+    async def body() -> None:
+        async with inside.worker(batch_records=20) as worker:
+            await inside.counted(worker, 90)
+            assert worker.progress().rewinds == 0
+
+    asyncio.run(body())
+    assert "the store does not stand where we do" not in caplog.text
+    assert {
+        inside.tables._state(Owner(kind, at)).claims for kind in ("observe", "judge") for at in range(PARTITIONS)
+    } == {1}
 
 
 @pytest.mark.parametrize("happened", [True, False])
@@ -454,16 +483,13 @@ def test_large_digests_are_handed_over_in_pieces_and_hold_their_lane_before_it_i
         intake = Intake(cast(Any, fetcher), {"judge": ("digests",)})
         digests = Place("digests", 0)
         await intake.place({digests: 0})
-        size = BATCH_BYTES // 10
+        size = DIGEST_BYTES // 2
         intake.chain.arrive(digests, records(0, 35, size), 0.0)
-        handed = []
-        for _ in range(4):
+        lane, handed = intake.chain.lanes[digests], []
+        while lane.records:
             handed += [len(part.records) for fetched in intake._hand_over(more=True) for part in fetched.parts]
-            if len(handed) == 1:
-                assert intake.chain.lanes[digests].size == 25 * size
-                assert fetcher.held == {digests}  # more than `LANE_BYTES` are left
-        assert handed == [10, 10, 10, 5]
-        assert fetcher.held == set()
+            assert fetcher.held == ({digests} if lane.size > LANE_BYTES // 4 else set())
+        assert handed == [2] * 17 + [1]
         assert intake.chain.lanes[digests].size == 0
         await intake.close()
 
