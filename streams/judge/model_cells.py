@@ -80,7 +80,7 @@ class ModelCells:
 
     def news(self, pane: int) -> bool:
         """Whether a version appears in a pane that has not ended: then all before it must have been judged."""
-        return any(version not in self.versions for version, _ in self.open.versions(pane))
+        return any(self._is_new(version, stage) for version, stage in self.open.versions(pane))
 
     def close_panes(self, until: float) -> None:
         """Adds up what came for the first panes before `until`, many at a time, up to one in which a version appears: a block of each cell,
@@ -101,7 +101,7 @@ class ModelCells:
         if first is None or first >= until:
             return []
         for version, stage in self.open.versions(first):
-            if version not in self.versions:
+            if self._is_new(version, stage):
                 self._new_version(version, stage, first)
         panes = self.open.close_before(until, self.news)
         counted = self._count(panes, size, rows_slot)
@@ -114,8 +114,13 @@ class ModelCells:
         self.days.drop_before(first)
         self.arrivals.drop_before(first)
 
+    def _is_new(self, version: str, stage: str) -> bool:
+        """Also one that was a shadow, and serves now."""
+        return version not in self.versions or (stage != "shadow" and version not in self.serving)
+
     def _new_version(self, version: str, stage: str, pane: int) -> None:
-        self.versions.append(version)
+        if version not in self.versions:
+            self.versions.append(version)
         if stage == "shadow":
             return
         self.serving.append(version)
