@@ -25,11 +25,12 @@ CACHE_ROWS = 20_000  # a partition; a fraction of what waits
 
 @dataclass(frozen=True)
 class Soak:
-    """One run: what is sent, and the delay window."""
+    """One run: what is sent, the delay window, and the pane."""
 
     name: str
     flow: Flow
     window_s: float
+    pane_s: float
 
 
 class Ground:
@@ -60,6 +61,7 @@ class Ground:
             },
             "redis": {"url": redis, "prefix": self.run_id},
             "join": {"delay_window": f"{self.soak.window_s:.0f}s", "cache_rows": CACHE_ROWS},
+            "panes": {"pane": f"{self.soak.pane_s:.0f}s"},
             "models": {"readmission": {"task": "binary", "reference": str(self.reference)}},
         }
 
