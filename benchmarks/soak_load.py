@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
@@ -124,6 +125,7 @@ def publish(bootstrap: str, topics: tuple[str, str], sent: Iterable[Message], re
 
     options = {"partitioner": "murmur2_random", "enable.idempotence": True, "linger.ms": 50, "compression.type": "lz4"}
     producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap, **options})
+    parent = os.getppid()
     for number, (topic, key, value, time_s) in enumerate(sent, 1):
         while True:
             try:
@@ -132,12 +134,16 @@ def publish(bootstrap: str, topics: tuple[str, str], sent: Iterable[Message], re
                 break
             except BufferError:
                 producer.poll(0.1)
+                if os.getppid() != parent:
+                    raise RuntimeError("whoever watched is gone") from None
         if number % TOLD_EVERY == 0:
             producer.poll(0)
             if reins is not None:
                 reins.told.value = number
                 while number >= reins.allowed.value:
                     producer.poll(0.05)
+                    if os.getppid() != parent:
+                        raise RuntimeError("whoever watched is gone")
     producer.flush(120)
     if failed or len(producer):
         raise RuntimeError(f"{len(failed) + len(producer)} records not stored {failed[:1]}")
