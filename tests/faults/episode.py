@@ -71,10 +71,10 @@ class Order:
         return bool({*self.faults, *self.first} & {*LOSING})
 
 
-def parts(backend: str, folder: Path) -> tuple[Broker, Store]:
-    """Broker and store, started."""
+def parts(backend: str, folder: Path, *, lossy: bool) -> tuple[Broker, Store]:
+    """Broker and store, started; a store that is to lose nothing loses nothing, however slow the disk."""
     binary: RedisBinary | None = None if backend == "embedded" else newest_on_path()
-    store = Store(folder, binary)
+    store = Store(folder, binary, keeps=not lossy)
     try:
         broker: Broker = Mock() if backend == "embedded" else Real(folder / "kafka")
     except BaseException:
@@ -101,7 +101,7 @@ def run(order: Order, folder: Path, note: Callable[[str], None] = lambda line: N
     """The whole episode. What differs is in the verdict; what hangs is an `AssertionError`."""
     began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    with standing(folder, *parts(order.backend, folder), order.module) as ground:
+    with standing(folder, *parts(order.backend, folder, lossy=order.lossy), order.module) as ground:
         requests = order.requests or int(order.rate * order.seconds / EVENTS_A_REQUEST)
         sent = plan(order.seed, requests, time.time() // 86_400 * 86_400 - DAYS_S)
         schedule = Schedule(ground, order.seed, order.faults, note)

@@ -17,8 +17,11 @@ SETTINGS = {"auto-aof-rewrite-percentage": "0", "repl-diskless-sync-delay": "0",
 class Store:
     """The primary of the moment at `url`; `direct` goes around the proxy, for looking at it."""
 
-    def __init__(self, folder: Path, binary: RedisBinary | None) -> None:
+    def __init__(self, folder: Path, binary: RedisBinary | None, *, keeps: bool = False) -> None:
+        """`keeps`: what it has acknowledged is on the disk. Where each second is written together, and the disk is slow, a server that is
+        killed loses the last two of them, and what had been told of them is told again with other stamps."""
         self._folder = folder
+        self._settings = {**SETTINGS, "appendfsync": "always" if keeps else "everysec"}
         self._binary = binary
         self._made = 0
         self._primary = self._server()
@@ -28,7 +31,7 @@ class Store:
 
     def _server(self) -> RedisServer:
         self._made += 1
-        return RedisServer(self._folder / f"redis-{self._made}", binary=self._binary, settings=SETTINGS)
+        return RedisServer(self._folder / f"redis-{self._made}", binary=self._binary, settings=self._settings)
 
     @staticmethod
     def _client(server: RedisServer) -> redis.Redis:
