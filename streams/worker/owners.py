@@ -153,7 +153,7 @@ class Owners:
             if idle is not None and quiet >= idle:
                 await fold_idle(work, self.shared)
             stray = self._stray(work)
-            if stray and quiet > STRAY_S and not work.busy and self._is_thrown_away(work.owner):
+            if stray and not work.busy and self._is_thrown_away(work.owner):
                 self.shared.counters.rewinds += 1
                 log.info("%s: a batch was dropped on its way, going back to %s", work.owner, stray)
                 await self.intake.go_back(stray)

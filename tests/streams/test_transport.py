@@ -73,11 +73,11 @@ def test_a_thrown_away_batch_without_a_successor_is_noticed(inside: Inside, monk
         return ready
 
     monkeypatch.setattr(Intake, "take", leaky)
-    monkeypatch.setattr("streams.worker.owners.STRAY_S", 0.2)
+    monkeypatch.setattr("streams.worker.owners.STRAY_S", 1.5)
     inside.send(10)
 
     async def body() -> None:
-        async with inside.worker() as worker:
+        async with inside.worker(idle_fold_s=0.5) as worker:  # more often than that, as `leadline run` does
             await inside.counted(worker)
 
     asyncio.run(body())
