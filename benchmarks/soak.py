@@ -60,11 +60,9 @@ def resident(pid: int) -> float:
     return 0.0
 
 
-def watch(ground: Ground, pid: int, progress: Progress, ahead: int) -> list[Sample]:
-    """Publish, at most `ahead` events before what is judged, and look until all is counted and judged."""
-    flow = ground.soak.flow
-    if not flow.labels:
-        ahead = flow.events
+def watch(ground: Ground, pid: int, progress: Progress) -> list[Sample]:
+    """Publish, as far ahead of what is judged as the run allows, and look until all is counted and judged."""
+    flow, ahead = ground.soak.flow, ground.soak.ahead
     context = get_context("spawn")
     reins = Reins(context.Value("q", 0), context.Value("q", ahead))
     arguments = (ground.bootstrap, ground.sources, ground.reference, flow, reins)
@@ -117,7 +115,7 @@ def ask(ground: Ground, asked: int) -> int:
     return len(rows)
 
 
-def run(soak: Soak, bootstrap: str, redis: str, folder: Path, console: Console, ahead: int) -> dict[str, Any]:
+def run(soak: Soak, bootstrap: str, redis: str, folder: Path, console: Console) -> dict[str, Any]:
     """The whole run; what it found."""
     ground = Ground(soak, bootstrap, redis, folder)
     columns = (
@@ -135,7 +133,7 @@ def run(soak: Soak, bootstrap: str, redis: str, folder: Path, console: Console, 
             while not ground.redis.keys(f"{ground.run_id}:worker:*"):
                 time.sleep(0.1)
             with Progress(*columns, console=console) as progress:
-                samples = watch(ground, pid, progress, ahead)
+                samples = watch(ground, pid, progress)
             flow = soak.flow
             check(ground, {"predictions": flow.rows, "labels": flow.labels, "joined": flow.labels}, "at the end")
             found = figures(soak, samples)
@@ -220,17 +218,17 @@ def main(
         rows = (events + after) // 2
         span_s = rows / ROWS_A_SECOND
         flow = Flow(rows=rows, begin_s=now - span_s - 60, span_s=span_s, label_after=after)
-        soaks.append(Soak("flow", flow, DAY_S, 10.0))
+        soaks.append(Soak("flow", flow, DAY_S, 10.0, ahead))
     if pending:
         flow = Flow(rows=pending, begin_s=now - 29 * DAY_S, span_s=29 * DAY_S - 60, label_after=None)
-        soaks.append(Soak("pending", flow, 30 * DAY_S, 600.0))
+        soaks.append(Soak("pending", flow, 30 * DAY_S, 600.0, pending))
     found = []
     with (
         tempfile.TemporaryDirectory(prefix="leadline-soak-") as folder,
         servers(bootstrap, redis, Path(folder), console.print) as (kafka, store),
     ):
         for soak in soaks:
-            found.append(run(soak, kafka, store, Path(folder), console, ahead))
+            found.append(run(soak, kafka, store, Path(folder), console))
             show(console, found[-1])
             if json_file:
                 json_file.write_text(json.dumps(found))

@@ -25,12 +25,13 @@ CACHE_ROWS = 20_000  # a partition; a fraction of what waits
 
 @dataclass(frozen=True)
 class Soak:
-    """One run: what is sent, the delay window, and the pane."""
+    """One run: what is sent, the delay window, the pane, and how many events may be published before those so far are judged."""
 
     name: str
     flow: Flow
     window_s: float
     pane_s: float
+    ahead: int
 
 
 class Ground:

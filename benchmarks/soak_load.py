@@ -126,6 +126,12 @@ def publish(bootstrap: str, topics: tuple[str, str], sent: Iterable[Message], re
     options = {"partitioner": "murmur2_random", "enable.idempotence": True, "linger.ms": 50, "compression.type": "lz4"}
     producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap, **options})
     parent = os.getppid()
+
+    def wait(seconds: float) -> None:
+        producer.poll(seconds)
+        if os.getppid() != parent:
+            raise RuntimeError("whoever watched is gone")
+
     for number, (topic, key, value, time_s) in enumerate(sent, 1):
         while True:
             try:
@@ -133,17 +139,13 @@ def publish(bootstrap: str, topics: tuple[str, str], sent: Iterable[Message], re
                 producer.produce(topics[topic], key=key, value=value, timestamp=stamp, on_delivery=acknowledged)
                 break
             except BufferError:
-                producer.poll(0.1)
-                if os.getppid() != parent:
-                    raise RuntimeError("whoever watched is gone") from None
+                wait(0.1)
         if number % TOLD_EVERY == 0:
             producer.poll(0)
             if reins is not None:
                 reins.told.value = number
                 while number >= reins.allowed.value:
-                    producer.poll(0.05)
-                    if os.getppid() != parent:
-                        raise RuntimeError("whoever watched is gone")
+                    wait(0.05)
     producer.flush(120)
     if failed or len(producer):
         raise RuntimeError(f"{len(failed) + len(producer)} records not stored {failed[:1]}")

@@ -14,9 +14,8 @@ from streams.judge.cohorts import Cohorts
 from streams.judge.incidents import Where
 from streams.judge.label_watch import EVERYONE, LabelWatch
 
-RECENT_DAYS = (
-    2  # whole UTC days of arrival, the running one among them, over which live views compare groups; as many are kept
-)
+RECENT_DAYS = 2
+"""UTC days of arrival, the running one among them, over which live views compare groups; `panes.days_kept` is at least as many."""
 
 
 class Placed(NamedTuple):

@@ -40,15 +40,14 @@ class Part(NamedTuple):
         groups, sizes = groups[order], np.diff(self.bounds)[order]
         bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
         entries = np.repeat(self.bounds[:-1][order] - bounds[:-1], sizes) + np.arange(bounds[-1])
-        slots, values = self.slots[entries], self.values[entries]
-        starts = [*(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(groups)]
+        ends = [*(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(groups)]
         cells = [self.cells[at] for at in order.tolist()]
         found, begin = [], 0
-        for end in starts:
+        for end in ends:
             of_group = bounds[begin : end + 1]
-            these = slice(of_group[0], of_group[-1])
-            # Copies: one pane that stays open would hold the arrays of all.
-            part = Part(cells[begin:end], of_group - of_group[0], slots[these].copy(), values[these].copy())
+            # Picked, not sliced: one pane that stays open would hold the arrays of all.
+            these = entries[of_group[0] : of_group[-1]]
+            part = Part(cells[begin:end], of_group - of_group[0], self.slots[these], self.values[these])
             found.append((int(groups[begin]), part))
             begin = end
         return found

@@ -20,7 +20,7 @@ COLLECT_S = 1.0
 BATCH_BYTES = 16 * 2**20
 DIGEST_BYTES = (
     4 * 2**20
-)  # a batch of a judge: the loop stands still while it works, for a second with digests of many panes
+)  # of a judge's batch: with digests of many panes a second's work, for which the loop stands still
 LANE_BYTES = 2 * BATCH_BYTES  # a digest of many panes has hundreds of kilobytes, an event hundreds of bytes
 
 Result = TypeVar("Result")
