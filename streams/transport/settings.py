@@ -59,7 +59,7 @@ class WorkerSettings:
     fetch_records: int = 10_000
     batch_records: int = 8_000
     """The most that one fold and one commit take in."""
-    owners_at_once: int = 2
+    owners_at_once: int = 4
     """Batches of different owners in hand: one is computed while Redis works on another."""
     fairness_slack_s: float = 2.0
     """How far, in broker time, one topic of an owner may run ahead of another that has more to come."""
