@@ -18,9 +18,8 @@ WAIT_S = 0.1
 HELD_WAIT_S = 0.02
 COLLECT_S = 1.0
 BATCH_BYTES = 16 * 2**20
-DIGEST_BYTES = (
-    4 * 2**20
-)  # of a judge's batch: with digests of many panes a second's work, for which the loop stands still
+DIGEST_BYTES = 4 * 2**20
+"""Of a judge's batch: with digests of many panes a second's work, for which the loop stands still."""
 LANE_BYTES = 2 * BATCH_BYTES  # a digest of many panes has hundreds of kilobytes, an event hundreds of bytes
 
 Result = TypeVar("Result")
